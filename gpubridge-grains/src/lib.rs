@@ -1,0 +1,1 @@
+//! Virtual actors whose state lives in device memory: grains, silo, storage.

@@ -1,0 +1,1 @@
+//! Registry, memory pool, kernel cache and resident memory of gpubridge.

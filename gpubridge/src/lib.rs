@@ -1,0 +1,1 @@
+//! Actors whose state lives in GPU memory: library and program.

@@ -1,0 +1,3 @@
+//! The `gpubridge` program.
+
+fn main() {}

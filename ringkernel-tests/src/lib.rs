@@ -1,0 +1,1 @@
+//! The conformance suite that a gpubridge backend author runs.
