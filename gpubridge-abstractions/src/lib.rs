@@ -1,10 +1,23 @@
 //! Traits, messages, metrics, errors and ids of gpubridge, with the smallest correct backend.
 #![forbid(unsafe_code)]
 
+mod command;
+mod device;
 mod error;
 mod id;
+mod kernel;
 mod memory;
+mod ring;
+mod status;
 
+pub use command::{
+    Bind, Command, Completion, Compute, DeviceSlot, Opcode, PAYLOAD_BYTES, PAYLOAD_WORDS, SubmitError, Taken, Ticket,
+    Transfer,
+};
+pub use device::{Backend, Capabilities, Device, DeviceInfo, DeviceKind, DeviceStatus};
 pub use error::{Error, ErrorKind, Result};
 pub use id::{AllocationId, DeviceIndex, KernelId, RequestId};
+pub use kernel::{BufferUse, CallShape, ElementType, KernelDeclaration, KernelSpec, Placement, Scalars, Tolerance};
 pub use memory::{DeviceBuffer, GpuMemoryHandle, GpuMemoryInfo, MemoryType};
+pub use ring::{Completions, Lane, Ring, RingConfig, SharedMemory, Submitter};
+pub use status::Status;

@@ -1,1 +1,9 @@
-//! The ring (layout and host half) and the kernel library of gpubridge, each kernel with its CPU twin.
+//! The ring (layout and both halves) and the kernel library of gpubridge, each kernel with its CPU twin.
+#![forbid(unsafe_code)]
+
+mod element;
+mod kernel;
+pub mod ring;
+
+pub use element::{Element, Elements};
+pub use kernel::{Answer, CompileCpu, CpuKernel, Invocation, Kernel, KernelLibrary};

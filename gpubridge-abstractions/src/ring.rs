@@ -1,0 +1,133 @@
+//! The ring as the runtime sees it: lanes, each with one producer and completions that any thread may take.
+//!
+//! A backend builds these from `gpubridge-kernels::ring`, whose host half works on a [`SharedMemory`]; a backend that
+//! answers at once ([`crate::NullBackend`]) implements them directly.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use crate::{Command, Error, SubmitError, Taken, Ticket};
+
+/// Memory that host and device both reach, as the ring's halves use it: 64-bit words, each written by one side only.
+///
+/// The device may be another processor behind a bus, so the words cross as atomics and nothing but plain loads and
+/// stores is done to them.
+pub trait SharedMemory: Send + Sync + fmt::Debug {
+    /// The words, aligned to 64 bytes and zero at first.
+    fn words(&self) -> &[AtomicU64];
+}
+
+/// How large a ring is. Every bound is here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RingConfig {
+    /// Lanes: each has one producer at a time, and grains are spread over them.
+    pub lanes: u32,
+    /// Slots of a lane, a power of two: the most commands in flight.
+    pub slots: u32,
+    /// Bytes of staging that belong to each slot, a multiple of 64: the most a single copy moves.
+    pub staging_bytes: u32,
+    /// Allocations that may be bound per lane.
+    pub allocations: u32,
+}
+
+impl Default for RingConfig {
+    /// 2 lanes of 1,024 slots with 4 KiB of staging each, and 2²⁰ allocations per lane.
+    fn default() -> Self {
+        Self { lanes: 2, slots: 1024, staging_bytes: 4096, allocations: 1 << 20 }
+    }
+}
+
+/// The producer half of a lane. There is one, so its order of calls is the lane's order.
+pub trait Submitter: Send + fmt::Debug {
+    /// Puts `command` into the lane, with `staged` in its staging area, and says under which ticket.
+    ///
+    /// # Behavior
+    /// 1. The command becomes visible to the device whole, with its staged bytes, or not at all.
+    /// 2. Commands of one grain are executed in the order of their tickets and never overlap.
+    /// 3. A slot whose earlier command is not answered, or whose answer was not taken, is passed over.
+    /// 4. When every slot is so occupied the call returns [`SubmitError::Full`] and changes nothing.
+    ///
+    /// Blocking: never. Allocates: no. Ordering: after every earlier call on this lane.
+    fn try_submit(&mut self, command: &Command, staged: &[u8]) -> Result<Ticket, SubmitError>;
+
+    /// Makes sure that the device looks at what was submitted, waking it if it sleeps. Submissions may be batched
+    /// before one call.
+    ///
+    /// Blocking: never. Allocates: no. Ordering: covers every earlier submission.
+    fn doorbell(&mut self);
+
+    /// The sequence number of the next submission. It grows by at least one per submission.
+    fn next_sequence(&self) -> u64;
+
+    /// A sequence number below which every command is answered, as high as is known without waiting.
+    ///
+    /// Blocking: never; looks at each command once in all. Allocates: no. Ordering: as [`Completions::take`].
+    fn completed_below(&mut self) -> u64;
+
+    /// Commands submitted and not answered. Looks at every slot.
+    fn pending(&self) -> u32;
+}
+
+/// The completion half of a lane, for any number of threads.
+pub trait Completions: Send + Sync + fmt::Debug {
+    /// Takes the answer to `ticket`, copying staged bytes of a read into `staged` (as many as it holds).
+    ///
+    /// # Behavior
+    /// 1. An answer is taken once; afterwards, and after [`Completions::abandon`], the ticket is [`Taken::Gone`].
+    /// 2. A taken answer frees its slot and staging area for the next command.
+    ///
+    /// Blocking: never. Allocates: no. Ordering: what the device wrote before answering is visible.
+    fn take(&self, ticket: &mut Ticket, staged: &mut [u8]) -> Taken;
+
+    /// Whether the device has answered the command with this sequence number, taken or not.
+    ///
+    /// Blocking: never. Allocates: no. Ordering: as [`Completions::take`] when it returns true.
+    fn is_complete(&self, sequence: u64) -> bool;
+
+    /// Gives up the answer to `ticket`. Its slot and staging area stay with the device until it has answered.
+    ///
+    /// Blocking: never. Allocates: no. Ordering: none.
+    fn abandon(&self, ticket: &mut Ticket);
+}
+
+/// Both halves of one lane, as [`Ring::take_lane`] hands them out.
+#[derive(Debug)]
+pub struct Lane {
+    /// The one producer.
+    pub submitter: Box<dyn Submitter>,
+    /// The completions.
+    pub completions: Arc<dyn Completions>,
+}
+
+/// A running ring kernel: the device-side actor that owns dequeue → dispatch → complete.
+///
+/// It is launched inactive. Dropping it terminates it.
+pub trait Ring: Send + Sync + fmt::Debug {
+    /// What was granted.
+    fn config(&self) -> RingConfig;
+
+    /// Hands out lane `lane`; `None` when there is no such lane or it was handed out before.
+    fn take_lane(&self, lane: u32) -> Option<Lane>;
+
+    /// Starts consuming. Activating an active ring does nothing.
+    ///
+    /// # Errors
+    /// `InvalidState` after termination; `Timeout` when the device does not follow in time.
+    fn activate(&self, deadline: Duration) -> Result<(), Error>;
+
+    /// Stops consuming once started commands are finished. Producers may go on submitting until the lanes are full;
+    /// nothing is lost.
+    ///
+    /// # Errors
+    /// `InvalidState` after termination; `Timeout` when the device does not follow in time.
+    fn deactivate(&self, deadline: Duration) -> Result<(), Error>;
+
+    /// Ends the device-side actor: commands not yet started are answered [`crate::Status::Cancelled`], later
+    /// submissions are refused with [`SubmitError::Stopped`]. Terminating twice does nothing.
+    ///
+    /// # Errors
+    /// `Timeout` when the device does not follow in time.
+    fn terminate(&self, deadline: Duration) -> Result<(), Error>;
+}

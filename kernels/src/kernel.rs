@@ -1,0 +1,147 @@
+//! Kernels: a declaration with one variant per target, and the library that holds them.
+//!
+//! A user's kernel is registered by the path that the library's own kernels take: [`KernelLibrary::register`].
+
+use std::fmt;
+use std::sync::Arc;
+
+use gpubridge_abstractions::{
+    Error, ErrorKind, KernelDeclaration, KernelId, KernelSpec, PAYLOAD_BYTES, PAYLOAD_WORDS, Scalars,
+};
+
+use crate::Elements;
+
+/// One call of a kernel as its CPU twin sees it. The declaration's check has passed.
+#[derive(Clone, Copy, Debug)]
+pub struct Invocation<'a> {
+    /// The first input; empty when the kernel uses none.
+    pub input: Elements<'a>,
+    /// The second input; empty when the kernel uses none.
+    pub operand: Elements<'a>,
+    /// The output, or state; empty when the kernel uses none.
+    pub output: Elements<'a>,
+    /// Elements to work on.
+    pub count: usize,
+    /// The scalar parameters.
+    pub scalars: Scalars,
+}
+
+/// What a call answers with, beside what it writes to its output: up to [`PAYLOAD_BYTES`] bytes that travel in the
+/// completion itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Answer {
+    words: [u64; PAYLOAD_WORDS],
+    len_bytes: u8,
+}
+
+impl Answer {
+    /// Appends four bytes.
+    ///
+    /// # Panics
+    /// When the answer is full: a kernel's answer has a fixed size, so this is an error in the kernel.
+    #[inline]
+    pub fn push_bits(&mut self, bits: u32) {
+        let at = usize::from(self.len_bytes);
+        assert!(at + 4 <= PAYLOAD_BYTES, "an answer holds {PAYLOAD_BYTES} bytes");
+        self.words[at / 8] |= u64::from(bits) << (at % 8 * 8);
+        self.len_bytes += 4;
+    }
+
+    /// Appends an element. Panics as [`Answer::push_bits`].
+    #[inline]
+    pub fn push<T: crate::Element>(&mut self, value: T) {
+        self.push_bits(value.to_bits());
+    }
+
+    /// The answer as payload words; bytes past [`Answer::len_bytes`] are zero.
+    #[inline]
+    pub fn words(&self) -> [u64; PAYLOAD_WORDS] {
+        self.words
+    }
+
+    /// Bytes pushed.
+    #[inline]
+    pub fn len_bytes(&self) -> u8 {
+        self.len_bytes
+    }
+}
+
+/// A kernel compiled for the CPU: its twin, specialized by element type and constants.
+pub type CpuKernel = Arc<dyn Fn(&Invocation<'_>, &mut Answer) + Send + Sync>;
+
+/// Compiles one specialization for the CPU; the error is the compiler's text.
+pub type CompileCpu = Arc<dyn Fn(&KernelSpec) -> Result<CpuKernel, String> + Send + Sync>;
+
+/// A kernel: what it says of itself, and its variant for each target.
+#[derive(Clone)]
+pub struct Kernel {
+    /// What it says of itself.
+    pub declaration: KernelDeclaration,
+    /// Its variant for the CPU.
+    pub cpu: Option<CompileCpu>,
+}
+
+impl fmt::Debug for Kernel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Kernel").field("declaration", &self.declaration).field("cpu", &self.cpu.is_some()).finish()
+    }
+}
+
+/// The kernels that a device is opened with.
+#[derive(Clone, Debug, Default)]
+pub struct KernelLibrary {
+    kernels: Vec<Kernel>,
+}
+
+impl KernelLibrary {
+    /// A library without kernels.
+    pub fn empty() -> Self {
+        Self::default()
+    }
+
+    /// Adds a kernel.
+    ///
+    /// # Errors
+    /// `InvalidArgument` when its id or name is taken, or its declaration cannot be: more than six scalars or two
+    /// constants, no element type, no variant.
+    pub fn register(&mut self, kernel: Kernel) -> Result<(), Error> {
+        let new = &kernel.declaration;
+        let refuse = |why: String| Err(Error::new(ErrorKind::InvalidArgument, "kernels.register", why));
+        if let Some(taken) =
+            self.kernels.iter().map(|kernel| &kernel.declaration).find(|d| d.id == new.id || d.name == new.name)
+        {
+            return refuse(format!(
+                "kernel `{}` (id {}) collides with `{}` (id {}); users' ids begin at {}",
+                new.name,
+                new.id,
+                taken.name,
+                taken.id,
+                KernelId::FIRST_USER
+            ));
+        }
+        if new.scalars.len() > Scalars::CAPACITY || new.constants.len() > 2 {
+            return refuse(format!(
+                "kernel `{}` declares {} scalars and {} constants; there is room for {} and 2",
+                new.name,
+                new.scalars.len(),
+                new.constants.len(),
+                Scalars::CAPACITY
+            ));
+        }
+        if new.elements.is_empty() || kernel.cpu.is_none() {
+            return refuse(format!("kernel `{}` has no element type or no variant for any target", new.name));
+        }
+        self.kernels.push(kernel);
+        Ok(())
+    }
+
+    /// The kernel with this id.
+    pub fn find(&self, id: KernelId) -> Option<&Kernel> {
+        self.kernels.iter().find(|kernel| kernel.declaration.id == id)
+    }
+
+    /// All kernels, in the order of their registration.
+    pub fn kernels(&self) -> &[Kernel] {
+        &self.kernels
+    }
+}

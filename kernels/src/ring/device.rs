@@ -1,0 +1,119 @@
+//! The device half of a lane, for devices that run Rust: dequeue and complete.
+
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use gpubridge_abstractions::{Command, Completion, Opcode};
+
+use super::layout::{self, CONSUMED, HEARTBEAT, LaneLayout, PARKED, SLOT_WORDS};
+use super::word::{Word, Words};
+
+/// The device half of a lane. One per lane: it is the only reader of commands and writer of completions.
+#[derive(Debug)]
+pub struct DeviceLane<M> {
+    memory: M,
+    layout: LaneLayout,
+    next: u64,
+}
+
+/// Where the answer to a consumed command belongs. Not `Clone`: each command is answered once.
+#[derive(Debug)]
+pub struct Reply {
+    slot: usize,
+    answer_bit: bool,
+}
+
+impl<M: Words> DeviceLane<M> {
+    /// The device half over `memory`, which is zero and holds [`LaneLayout::words`] words.
+    ///
+    /// # Panics
+    /// When `memory` is too small.
+    pub fn new(memory: M, layout: LaneLayout) -> Self {
+        assert!(memory.words().len() >= layout.words(), "lane memory is smaller than its layout");
+        Self { memory, layout, next: 0 }
+    }
+
+    /// The next command, if it has arrived whole. Passes over [`Opcode::Skip`].
+    ///
+    /// The slot may be overwritten only after [`DeviceLane::publish_consumed`].
+    #[inline]
+    pub fn poll(&mut self) -> Option<(Command, Reply)> {
+        loop {
+            let slot = self.layout.slot(self.next);
+            let words = self.read(slot)?;
+            self.next += 1;
+            let (command, answer_bit) = layout::decode_command(&words);
+            if command.opcode != Opcode::Skip as u8 {
+                return Some((command, Reply { slot, answer_bit }));
+            }
+        }
+    }
+
+    #[inline]
+    fn read(&self, slot: usize) -> Option<[u64; SLOT_WORDS]> {
+        let lap = self.layout.lap(self.next);
+        let first = self.layout.command(slot);
+        let words = &self.memory.words()[first..first + SLOT_WORDS];
+        // Acquire: pairs with the header's Release store in `HostSubmitter::publish`, so staged bytes are visible.
+        let header = words[0].load(Acquire);
+        if !layout::tagged(header, lap) {
+            return None;
+        }
+        let mut read = [header; SLOT_WORDS];
+        let mut whole = true;
+        for (value, word) in read.iter_mut().zip(words).skip(1) {
+            // Relaxed: each word proves by its own bit that it belongs to this lap.
+            *value = word.load(Relaxed);
+            whole &= layout::tagged(*value, lap);
+        }
+        whole.then_some(read)
+    }
+
+    /// Tells the host that the slots of all polled commands may be overwritten.
+    #[inline]
+    pub fn publish_consumed(&mut self) {
+        // Release: pairs with the Acquire load in `HostSubmitter::has_room`; the slots were read before.
+        self.control(CONSUMED).store(self.next, Release);
+    }
+
+    /// Answers a command. Staged bytes of a read are written before, by [`DeviceLane::staging`].
+    #[inline]
+    pub fn complete(&self, reply: Reply, completion: &Completion) {
+        let first = self.layout.completion(reply.slot);
+        let words = &self.memory.words()[first..first + SLOT_WORDS];
+        let encoded = layout::encode_completion(completion, reply.answer_bit);
+        for (word, value) in words.iter().zip(encoded).skip(1) {
+            // Relaxed: each word proves by its own bit that it belongs to this answer.
+            word.store(value, Relaxed);
+        }
+        // Release: pairs with the Acquire load in `HostCompletions::read`, so staged bytes are visible.
+        words[0].store(encoded[0], Release);
+    }
+
+    /// The words of the command's staging area.
+    #[inline]
+    pub fn staging(&self, reply: &Reply) -> &[M::Word] {
+        &self.memory.words()[self.layout.staging(reply.slot)]
+    }
+
+    /// Shows the host that the device's loop turns.
+    pub fn beat(&self, count: u64) {
+        // Relaxed: a sign of life orders nothing.
+        self.control(HEARTBEAT).store(count, Relaxed);
+    }
+
+    /// Announces that the device is about to sleep. It must poll once more before it does.
+    pub fn announce_sleep(&self) {
+        // AcqRel: either this swap sees the host's swap in `ring_doorbell`, and with it the command published before,
+        // or the host's swap sees this one and wakes the device.
+        self.control(PARKED).swap(1, AcqRel);
+    }
+
+    /// Takes the announcement back.
+    pub fn retract_sleep(&self) {
+        self.control(PARKED).swap(0, AcqRel);
+    }
+
+    fn control(&self, word: usize) -> &M::Word {
+        &self.memory.words()[self.layout.control(word)]
+    }
+}

@@ -1,0 +1,354 @@
+//! The host half of a lane: submit on one side, take answers on the other.
+
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+
+use gpubridge_abstractions::{Command, Completion, Completions, Opcode, Status, SubmitError, Submitter, Taken, Ticket};
+
+use super::layout::{self, CONSUMED, LaneLayout, PARKED, SLOT_WORDS};
+use super::word::{Word, Words};
+
+/// Wakes a device that sleeps between commands. A device that never sleeps needs none.
+pub trait Wake: Send + Sync + Debug {
+    /// Wakes it; does nothing when it is awake.
+    fn wake(&self);
+}
+
+/// What the host knows of a slot: the sequence number last submitted to it, the answer bit that was asked for, and
+/// whether the answer is awaited, given up or taken.
+#[derive(Clone, Copy)]
+struct Flight(u64);
+
+const STATE_MASK: u64 = 3;
+const TAKEN: u64 = 0;
+const AWAITED: u64 = 1;
+const ABANDONED: u64 = 2;
+
+impl Flight {
+    fn new(sequence: u64, answer_bit: bool, state: u64) -> Self {
+        Self(sequence << 3 | u64::from(answer_bit) << 2 | state)
+    }
+
+    fn sequence(self) -> u64 {
+        self.0 >> 3
+    }
+
+    fn answer_bit(self) -> bool {
+        self.0 >> 2 & 1 == 1
+    }
+
+    fn state(self) -> u64 {
+        self.0 & STATE_MASK
+    }
+
+    fn with_state(self, state: u64) -> u64 {
+        self.0 & !STATE_MASK | state
+    }
+}
+
+#[derive(Debug)]
+struct Shared<M: Words> {
+    memory: M,
+    layout: LaneLayout,
+    flights: Box<[M::Word]>,
+    // 0 running; 1 no more submissions; 2 the device has ended, nothing more will be answered.
+    ending: M::Word,
+}
+
+/// One lane's host half, before it is split into its two sides.
+#[derive(Debug)]
+pub struct HostLane<M: Words> {
+    shared: Arc<Shared<M>>,
+    wake: Option<Arc<dyn Wake>>,
+}
+
+impl<M: Words> HostLane<M> {
+    /// The host half over `memory`, which is zero and holds [`LaneLayout::words`] words. `wake` is for devices that
+    /// sleep.
+    ///
+    /// # Panics
+    /// When `memory` is too small.
+    pub fn new(memory: M, layout: LaneLayout, wake: Option<Arc<dyn Wake>>) -> Self {
+        assert!(memory.words().len() >= layout.words(), "lane memory is smaller than its layout");
+        let flights = (0..layout.slots()).map(|_| M::Word::new(0)).collect();
+        Self { shared: Arc::new(Shared { memory, layout, flights, ending: M::Word::new(0) }), wake }
+    }
+
+    /// The completion side.
+    pub fn completions(&self) -> HostCompletions<M> {
+        HostCompletions { shared: Arc::clone(&self.shared) }
+    }
+
+    /// The submission side, of which there is one.
+    pub fn into_submitter(self) -> HostSubmitter<M> {
+        HostSubmitter { shared: self.shared, wake: self.wake, next: 0, consumed: 0, answered: 0 }
+    }
+}
+
+/// The submission side of a lane.
+#[derive(Debug)]
+pub struct HostSubmitter<M: Words> {
+    shared: Arc<Shared<M>>,
+    wake: Option<Arc<dyn Wake>>,
+    next: u64,
+    // The device's consumed count when last looked at: never more than the true one.
+    consumed: u64,
+    answered: u64,
+}
+
+impl<M: Words> HostSubmitter<M> {
+    /// Whether the command slot of `sequence` has been read by the device.
+    #[inline]
+    fn has_room(&mut self, sequence: u64) -> bool {
+        let slots = self.shared.layout.slots();
+        if sequence - self.consumed < slots {
+            return true;
+        }
+        // Acquire: pairs with the Release store in `DeviceLane::publish_consumed`.
+        self.consumed = self.shared.control(CONSUMED).load(Acquire);
+        sequence - self.consumed < slots
+    }
+
+    /// Passes over slots whose commands are still at work, up to the next free one.
+    #[cold]
+    fn pass_over(&mut self) -> Result<(), SubmitError> {
+        let free = (self.next..self.next + self.shared.layout.slots())
+            .find(|&sequence| self.shared.is_free(sequence))
+            .ok_or(SubmitError::Full)?;
+        if !self.has_room(free) {
+            return Err(SubmitError::Full);
+        }
+        let skip = Command::new(Opcode::Skip, 0, [0; 7]);
+        while self.next < free {
+            self.publish(&skip, false, Relaxed);
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn publish(&mut self, command: &Command, answer_bit: bool, order: std::sync::atomic::Ordering) {
+        let layout = self.shared.layout;
+        let first = layout.command(layout.slot(self.next));
+        let words = &self.shared.memory.words()[first..first + SLOT_WORDS];
+        let encoded = layout::encode_command(command, layout.lap(self.next), answer_bit);
+        for (word, value) in words.iter().zip(encoded).skip(1) {
+            // Relaxed: each word proves by its own bit that it belongs to this lap.
+            word.store(value, Relaxed);
+        }
+        words[0].store(encoded[0], order);
+        self.next += 1;
+    }
+}
+
+impl<M: Words> Submitter for HostSubmitter<M> {
+    #[inline]
+    fn try_submit(&mut self, command: &Command, staged: &[u8]) -> Result<Ticket, SubmitError> {
+        let layout = self.shared.layout;
+        if staged.len() > layout.staging_bytes() {
+            return Err(SubmitError::TooLarge);
+        }
+        // Relaxed: a submission that races with the end is answered by `HostCompletions::take`.
+        if self.shared.ending.load(Relaxed) != 0 {
+            return Err(SubmitError::Stopped);
+        }
+        if !self.has_room(self.next) {
+            return Err(SubmitError::Full);
+        }
+        if !self.shared.is_free(self.next) {
+            self.pass_over()?;
+        }
+        let sequence = self.next;
+        let slot = layout.slot(sequence);
+        let flight = &self.shared.flights[slot];
+        let answer_bit = !Flight(flight.load(Relaxed)).answer_bit();
+        // Relaxed: the ticket reaches whoever takes the answer by means that order it after this.
+        flight.store(Flight::new(sequence, answer_bit, AWAITED).0, Relaxed);
+        stage(&self.shared.memory.words()[layout.staging(slot)], staged);
+        // Release where the command speaks of other memory: pairs with the Acquire load in `DeviceLane::read`.
+        let order = if self_contained(command.opcode) { Relaxed } else { Release };
+        self.publish(command, answer_bit, order);
+        Ok(Ticket::new(sequence))
+    }
+
+    #[inline]
+    fn doorbell(&mut self) {
+        if let Some(wake) = &self.wake {
+            // AcqRel: see `DeviceLane::announce_sleep`.
+            if self.shared.control(PARKED).swap(0, AcqRel) != 0 {
+                wake.wake();
+            }
+        }
+    }
+
+    fn next_sequence(&self) -> u64 {
+        self.next
+    }
+
+    fn completed_below(&mut self) -> u64 {
+        while self.answered < self.next && self.shared.is_answered(self.answered) {
+            self.answered += 1;
+        }
+        self.answered
+    }
+
+    fn pending(&self) -> u32 {
+        let is_pending = |word: &&M::Word| {
+            let flight = Flight(word.load(Acquire));
+            flight.state() != TAKEN && !self.shared.has_answer(flight)
+        };
+        self.shared.flights.iter().filter(is_pending).count() as u32
+    }
+}
+
+/// Whether a command tells the device all it needs by itself, so that its words need no order.
+#[inline]
+fn self_contained(opcode: u8) -> bool {
+    opcode == Opcode::Echo as u8 || opcode == Opcode::WriteInline as u8
+}
+
+/// Copies `bytes` into the first words of a staging area; a last partial word is filled up with zeros.
+#[inline]
+fn stage<W: Word>(words: &[W], bytes: &[u8]) {
+    let (whole, rest) = bytes.as_chunks::<8>();
+    for (word, chunk) in words.iter().zip(whole) {
+        // Relaxed: the header's Release store that follows publishes the staged bytes.
+        word.store(u64::from_le_bytes(*chunk), Relaxed);
+    }
+    if !rest.is_empty() {
+        let mut last = [0; 8];
+        last[..rest.len()].copy_from_slice(rest);
+        words[whole.len()].store(u64::from_le_bytes(last), Relaxed);
+    }
+}
+
+/// Copies the first words of a staging area into `bytes`.
+#[inline]
+fn unstage<W: Word>(words: &[W], bytes: &mut [u8]) {
+    for (word, chunk) in words.iter().zip(bytes.chunks_mut(8)) {
+        // Relaxed: the header's Acquire load that came before made the staged bytes visible.
+        chunk.copy_from_slice(&word.load(Relaxed).to_le_bytes()[..chunk.len()]);
+    }
+}
+
+impl<M: Words> Shared<M> {
+    fn control(&self, word: usize) -> &M::Word {
+        &self.memory.words()[self.layout.control(word)]
+    }
+
+    /// Whether the slot of `sequence` awaits no answer any more.
+    #[inline]
+    fn is_free(&self, sequence: u64) -> bool {
+        // Acquire: pairs with the Release store in `HostCompletions::release`: the answer was read before.
+        let flight = Flight(self.flights[self.layout.slot(sequence)].load(Acquire));
+        match flight.state() {
+            TAKEN => true,
+            ABANDONED => self.has_answer(flight),
+            _ => false,
+        }
+    }
+
+    /// Whether the command with this sequence number was answered; a number that was passed over counts as answered.
+    fn is_answered(&self, sequence: u64) -> bool {
+        let flight = Flight(self.flights[self.layout.slot(sequence)].load(Acquire));
+        flight.sequence() != sequence || flight.state() == TAKEN || self.has_answer(flight)
+    }
+
+    fn has_answer(&self, flight: Flight) -> bool {
+        self.read(flight).is_some() || self.ending.load(Acquire) == 2
+    }
+
+    /// The answer of a flight, if it has arrived whole.
+    #[inline]
+    fn read(&self, flight: Flight) -> Option<[u64; SLOT_WORDS]> {
+        let first = self.layout.completion(self.layout.slot(flight.sequence()));
+        let words = &self.memory.words()[first..first + SLOT_WORDS];
+        // Acquire: pairs with the Release store in `DeviceLane::complete`.
+        let header = words[0].load(Acquire);
+        if !layout::tagged(header, flight.answer_bit()) {
+            return None;
+        }
+        let mut read = [header; SLOT_WORDS];
+        let mut whole = true;
+        for (value, word) in read.iter_mut().zip(words).skip(1) {
+            // Relaxed: each word proves by its own bit that it belongs to this answer.
+            *value = word.load(Relaxed);
+            whole &= layout::tagged(*value, flight.answer_bit());
+        }
+        whole.then_some(read)
+    }
+}
+
+/// The completion side of a lane.
+#[derive(Debug)]
+pub struct HostCompletions<M: Words> {
+    shared: Arc<Shared<M>>,
+}
+
+impl<M: Words> HostCompletions<M> {
+    /// Frees a slot whose answer was read.
+    #[inline]
+    pub(crate) fn release(&self, flight_of: u64) {
+        let word = &self.shared.flights[self.shared.layout.slot(flight_of)];
+        let flight = Flight(word.load(Relaxed));
+        // Release: pairs with the Acquire load in `Shared::is_free`; the answer and its staging were read before.
+        word.store(flight.with_state(TAKEN), Release);
+    }
+
+    /// Refuses submissions from now on.
+    pub fn refuse_submissions(&self) {
+        self.shared.ending.store(1, Release);
+    }
+
+    /// States that the device has ended: what it has not answered reads as [`Status::Cancelled`].
+    pub fn device_ended(&self) {
+        // Release: pairs with the Acquire loads in `take` and `has_answer`; the last answers were written before.
+        self.shared.ending.store(2, Release);
+    }
+
+    /// The device's count of loop turns.
+    pub fn heartbeat(&self) -> u64 {
+        self.shared.control(layout::HEARTBEAT).load(Relaxed)
+    }
+}
+
+impl<M: Words> Completions for HostCompletions<M> {
+    #[inline]
+    fn take(&self, ticket: &mut Ticket, staged: &mut [u8]) -> Taken {
+        let shared = &*self.shared;
+        let slot = shared.layout.slot(ticket.sequence());
+        let flight = Flight(shared.flights[slot].load(Relaxed));
+        if flight.sequence() != ticket.sequence() || flight.state() != AWAITED {
+            return Taken::Gone;
+        }
+        let Some(words) = shared.read(flight) else {
+            if shared.ending.load(Acquire) != 2 {
+                return Taken::Pending;
+            }
+            // The device may have answered between the two looks.
+            let completion = shared
+                .read(flight)
+                .map_or_else(|| Completion::of(Status::Cancelled), |words| layout::decode_completion(&words));
+            self.release(ticket.sequence());
+            return Taken::Ready(completion);
+        };
+        let completion = layout::decode_completion(&words);
+        if !staged.is_empty() && completion.status == Status::Ok {
+            unstage(&shared.memory.words()[shared.layout.staging(slot)], staged);
+        }
+        self.release(ticket.sequence());
+        Taken::Ready(completion)
+    }
+
+    fn is_complete(&self, sequence: u64) -> bool {
+        self.shared.is_answered(sequence)
+    }
+
+    fn abandon(&self, ticket: &mut Ticket) {
+        let word = &self.shared.flights[self.shared.layout.slot(ticket.sequence())];
+        let flight = Flight(word.load(Relaxed));
+        if flight.sequence() == ticket.sequence() && flight.state() == AWAITED {
+            word.store(flight.with_state(ABANDONED), Release);
+        }
+    }
+}
