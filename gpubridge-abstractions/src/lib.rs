@@ -7,6 +7,7 @@ mod error;
 mod id;
 mod kernel;
 mod memory;
+mod message;
 mod ring;
 mod status;
 
@@ -19,5 +20,11 @@ pub use error::{Error, ErrorKind, Result};
 pub use id::{AllocationId, DeviceIndex, KernelId, RequestId};
 pub use kernel::{BufferUse, CallShape, ElementType, KernelDeclaration, KernelSpec, Placement, Scalars, Tolerance};
 pub use memory::{DeviceBuffer, GpuMemoryHandle, GpuMemoryInfo, MemoryType};
+pub use message::{
+    AllocateMessage, AllocateResponse, AnyMessage, ComputeMessage, ComputeResponse, DecodeError, EncodeError, Envelope,
+    GetMetricsMessage, InitializeMessage, InitializeResponse, InlineResult, LAYOUT_VERSION, MAX_MESSAGE_BYTES, Message,
+    MetricsResponse, Parameters, ParametersOverflow, ReadMessage, ReadResponse, ReleaseMessage, ReleaseResponse,
+    Response, ShutdownMessage, ShutdownResponse, SizeClassMetrics, StagedRange, WriteMessage, WriteResponse,
+};
 pub use ring::{Completions, Lane, Ring, RingConfig, SharedMemory, Submitter};
 pub use status::Status;
