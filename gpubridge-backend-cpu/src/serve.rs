@@ -1,0 +1,221 @@
+//! The loop of a ring thread: dequeue → dispatch → complete, for the lanes it serves.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use gpubridge_abstractions::{Command, Completion, Status};
+use gpubridge_kernels::ring::{DeviceLane, HostCompletions, Reply};
+
+use crate::executor::{Executor, Step};
+use crate::kernels::KernelCopy;
+use crate::memory::LaneMemory;
+use crate::ring::{Control, Phase};
+use crate::worker::{Origin, Worker, sampled_ns};
+
+/// Commands read ahead of their execution, so that the cache misses of several slots overlap.
+const BATCH: usize = 16;
+/// One command in this many has its device time taken: reading the clock costs as much as a small command.
+const SAMPLE: u64 = 64;
+/// Turns without work between two looks at the clock.
+const SPINS_PER_LOOK: u32 = 64;
+/// How long a ring thread without work keeps the core to itself before it offers it to others.
+const SPIN_ALONE: Duration = Duration::from_micros(20);
+
+/// One lane as its ring thread sees it.
+#[derive(Debug)]
+pub(crate) struct ServedLane {
+    pub(crate) device: DeviceLane<Arc<LaneMemory>>,
+    pub(crate) completions: HostCompletions<Arc<LaneMemory>>,
+    pub(crate) executor: Executor,
+    batch: Vec<(Command, Reply)>,
+    // Grains whose work is beside the ring, with the commands that wait behind it.
+    held: HashMap<u32, VecDeque<(Command, Reply)>>,
+    // Grains whose work beside the ring is done.
+    resumed: Vec<u32>,
+    executed: u64,
+}
+
+impl ServedLane {
+    pub(crate) fn new(
+        device: DeviceLane<Arc<LaneMemory>>,
+        completions: HostCompletions<Arc<LaneMemory>>,
+        executor: Executor,
+    ) -> Self {
+        let batch = Vec::with_capacity(BATCH);
+        Self { device, completions, executor, batch, held: HashMap::new(), resumed: Vec::new(), executed: 0 }
+    }
+
+    /// Executes the commands that have arrived, at most a batch. Returns whether there were any.
+    #[inline]
+    fn turn(&mut self, index: usize, kernels: &mut KernelCopy, worker: &mut Worker) -> bool {
+        while let Some(grain) = self.resumed.pop() {
+            self.resume(index, grain, kernels, worker);
+        }
+        let mut batch = std::mem::take(&mut self.batch);
+        while batch.len() < BATCH
+            && let Some(polled) = self.device.poll()
+        {
+            batch.push(polled);
+        }
+        let any = !batch.is_empty();
+        if any {
+            self.device.publish_consumed();
+            kernels.refresh();
+        }
+        for (command, reply) in batch.drain(..) {
+            // Almost always no grain is held.
+            if !self.held.is_empty()
+                && let Some(waiting) = self.held.get_mut(&command.grain)
+            {
+                waiting.push_back((command, reply));
+                continue;
+            }
+            self.run(index, command, reply, kernels, worker);
+        }
+        self.batch = batch;
+        any
+    }
+
+    #[inline]
+    fn run(&mut self, index: usize, command: Command, reply: Reply, kernels: &KernelCopy, worker: &mut Worker) {
+        self.executed += 1;
+        let started = self.executed.is_multiple_of(SAMPLE).then(Instant::now);
+        match self.executor.execute(&command, kernels, self.device.staging(&reply)) {
+            Step::Done(mut completion) => {
+                completion.device_time_ns = started.map_or(0, sampled_ns);
+                self.device.complete(reply, &completion);
+            }
+            Step::Beside(task) => {
+                self.held.entry(command.grain).or_default();
+                worker.submit(Origin { lane: index, grain: command.grain, reply }, task);
+            }
+        }
+    }
+
+    /// Goes on with a grain whose work beside the ring is done.
+    fn resume(&mut self, index: usize, grain: u32, kernels: &KernelCopy, worker: &mut Worker) {
+        let mut waiting = self.held.remove(&grain).unwrap_or_default();
+        while let Some((command, reply)) = waiting.pop_front() {
+            self.run(index, command, reply, kernels, worker);
+            if let Some(held) = self.held.get_mut(&grain) {
+                *held = waiting;
+                return;
+            }
+        }
+    }
+
+    /// Answers everything that has not been started.
+    fn cancel(&mut self) {
+        let cancelled = Completion::of(Status::Cancelled);
+        let held = self.held.drain().flat_map(|(_, waiting)| waiting);
+        held.for_each(|(_, reply)| self.device.complete(reply, &cancelled));
+        while let Some((_, reply)) = self.device.poll() {
+            self.device.complete(reply, &cancelled);
+        }
+        self.device.publish_consumed();
+        self.completions.device_ended();
+    }
+}
+
+/// A ring thread.
+#[derive(Debug)]
+pub(crate) struct Server {
+    pub(crate) lanes: Vec<ServedLane>,
+    pub(crate) kernels: KernelCopy,
+    pub(crate) worker: Worker,
+    pub(crate) control: Arc<Control>,
+    /// How long to spin without work before parking.
+    pub(crate) spin: Duration,
+}
+
+impl Server {
+    /// Serves until the ring is terminated.
+    pub(crate) fn run(mut self) {
+        let mut phase = Phase::Launched;
+        let mut beats = 0;
+        loop {
+            let wanted = self.control.wanted();
+            if wanted != phase {
+                self.finish_started();
+                if wanted == Phase::Terminated {
+                    self.lanes.iter_mut().for_each(ServedLane::cancel);
+                }
+                phase = wanted;
+                self.control.reached(phase);
+            }
+            match phase {
+                Phase::Active => {
+                    self.serve_until_idle(&mut beats);
+                    self.wait_for_work();
+                }
+                Phase::Launched | Phase::Inactive => self.control.wait_while(phase),
+                Phase::Terminated => return,
+            }
+        }
+    }
+
+    fn serve_until_idle(&mut self, beats: &mut u64) {
+        while self.turn() {
+            *beats += 1;
+            self.lanes.iter().for_each(|lane| lane.device.beat(*beats));
+            if self.control.wanted() != Phase::Active {
+                return;
+            }
+        }
+    }
+
+    #[inline]
+    fn turn(&mut self) -> bool {
+        let mut any = false;
+        while let Some((origin, completion)) = self.worker.try_result() {
+            self.finish(origin, &completion);
+            any = true;
+        }
+        for (index, lane) in self.lanes.iter_mut().enumerate() {
+            any |= lane.turn(index, &mut self.kernels, &mut self.worker);
+        }
+        any
+    }
+
+    fn finish(&mut self, origin: Origin, completion: &Completion) {
+        let lane = &mut self.lanes[origin.lane];
+        lane.device.complete(origin.reply, completion);
+        lane.resumed.push(origin.grain);
+    }
+
+    /// Waits for the work that was started beside the ring; starts no more.
+    fn finish_started(&mut self) {
+        while let Some((origin, completion)) = self.worker.wait_result() {
+            self.finish(origin, &completion);
+        }
+    }
+
+    /// Spins, then parks, until there is work or another phase is wanted.
+    fn wait_for_work(&mut self) {
+        let idle_since = Instant::now();
+        loop {
+            for _ in 0..SPINS_PER_LOOK {
+                if self.turn() || self.control.wanted() != Phase::Active {
+                    return;
+                }
+                std::hint::spin_loop();
+            }
+            let idle = idle_since.elapsed();
+            if idle >= self.spin {
+                break;
+            }
+            if idle >= SPIN_ALONE {
+                thread::yield_now();
+            }
+        }
+        self.lanes.iter().for_each(|lane| lane.device.announce_sleep());
+        // Looking once more after the announcement is what keeps a wake-up from being lost. A result of the worker and
+        // a change of phase leave a token behind, so parking returns at once.
+        if !self.turn() && self.control.wanted() == Phase::Active {
+            thread::park();
+        }
+        self.lanes.iter().for_each(|lane| lane.device.retract_sleep());
+    }
+}
