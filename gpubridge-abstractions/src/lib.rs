@@ -5,6 +5,7 @@ mod error;
 mod id;
 mod memory;
 mod message;
+mod metrics;
 mod status;
 
 pub use error::{Error, ErrorKind, Result};
@@ -15,5 +16,9 @@ pub use message::{
     GetMetricsMessage, InitializeMessage, InitializeResponse, InlineResult, LAYOUT_VERSION, MAX_MESSAGE_BYTES, Message,
     MetricsResponse, Parameters, ParametersOverflow, ReadMessage, ReadResponse, ReleaseMessage, ReleaseResponse,
     Response, ShutdownMessage, ShutdownResponse, SizeClassMetrics, StagedRange, WriteMessage, WriteResponse,
+};
+pub use metrics::{
+    AllocationTotals, ComputeTotals, ReleaseTotals, ResidentMemoryMetrics, ResidentMemoryTotals, ResidentMemoryTracker,
+    TimeSamples, TransferTotals,
 };
 pub use status::Status;

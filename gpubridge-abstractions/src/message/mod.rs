@@ -6,6 +6,8 @@
 
 mod codec;
 mod compute;
+#[cfg(test)]
+mod golden;
 mod memory;
 mod packed;
 mod session;
