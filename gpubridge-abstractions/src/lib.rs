@@ -8,6 +8,7 @@ mod id;
 mod kernel;
 mod memory;
 mod message;
+mod metrics;
 mod ring;
 mod status;
 
@@ -25,6 +26,10 @@ pub use message::{
     GetMetricsMessage, InitializeMessage, InitializeResponse, InlineResult, LAYOUT_VERSION, MAX_MESSAGE_BYTES, Message,
     MetricsResponse, Parameters, ParametersOverflow, ReadMessage, ReadResponse, ReleaseMessage, ReleaseResponse,
     Response, ShutdownMessage, ShutdownResponse, SizeClassMetrics, StagedRange, WriteMessage, WriteResponse,
+};
+pub use metrics::{
+    AllocationTotals, ComputeTotals, ReleaseTotals, ResidentMemoryMetrics, ResidentMemoryTotals, ResidentMemoryTracker,
+    TimeSamples, TransferTotals,
 };
 pub use ring::{Completions, Lane, Ring, RingConfig, SharedMemory, Submitter};
 pub use status::Status;

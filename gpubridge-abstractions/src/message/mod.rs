@@ -1,11 +1,13 @@
 //! The messages between a grain and the ring kernel that holds its memory.
 //!
 //! Eight requests and their eight responses. Each carries an [`Envelope`]; each response names its request. The types
-//! of the data plane are small `Copy` values; all have one stable, versioned binary layout. Bulk data
-//! never travels in a message: it lies in a staging buffer, of which the message hands over a [`StagedRange`].
+//! of the data plane are small `Copy` values; all have one stable, versioned binary layout. Bulk data never travels in a
+//! message: it lies in a staging buffer, of which the message hands over a [`StagedRange`].
 
 mod codec;
 mod compute;
+#[cfg(test)]
+mod golden;
 mod memory;
 mod packed;
 mod session;
