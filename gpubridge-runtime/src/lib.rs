@@ -1,1 +1,4 @@
 //! Registry, memory pool, kernel cache and resident memory of gpubridge.
+#![forbid(unsafe_code)]
+
+pub mod pool;

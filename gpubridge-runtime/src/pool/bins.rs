@@ -1,0 +1,285 @@
+//! The bins: released blocks of each size class, ready to be used again, and the order in which they were released.
+
+use super::ReleaseError;
+use super::class::CLASSES;
+use super::links::{Link, Linked, push_newest, unlink};
+
+/// Newest blocks of a bin that are looked at for one of the same owner, and oldest blocks that are looked at for one
+/// to evict. Bounds the time of a call; a block passed over is found by a later one.
+const CANDIDATES: usize = 4;
+/// The list of all blocks in bins, by the time of their release.
+const LRU: u32 = CLASSES as u32;
+/// The list of blocks on their way to the arena, waiting for their fence.
+const RETURNING: u32 = LRU + 1;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    /// A sentinel, or a piece that the arena holds.
+    None,
+    Live,
+    Idle,
+    Returning,
+}
+
+/// A block: a piece of the arena while it is live or idle. One cache line.
+#[derive(Clone, Debug)]
+#[repr(align(64))]
+pub struct Block {
+    pub address: u64,
+    /// The size that the present owner asked for.
+    pub asked_bytes: u64,
+    pub block_bytes: u64,
+    owner: u64,
+    /// Every command up to this number may still touch the bytes.
+    fence: u64,
+    bin: Link,
+    lru: Link,
+    class: u8,
+    state: State,
+}
+
+impl Block {
+    fn unused(index: u32) -> Self {
+        Self {
+            address: 0,
+            asked_bytes: 0,
+            block_bytes: 0,
+            owner: 0,
+            fence: 0,
+            bin: Link::alone(index),
+            lru: Link::alone(index),
+            class: 0,
+            state: State::None,
+        }
+    }
+}
+
+struct Bin;
+struct Lru;
+
+impl Linked<Bin> for Block {
+    #[inline]
+    fn link(&mut self) -> &mut Link {
+        &mut self.bin
+    }
+}
+
+impl Linked<Lru> for Block {
+    #[inline]
+    fn link(&mut self) -> &mut Link {
+        &mut self.lru
+    }
+}
+
+/// What is counted for each class.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Tally {
+    pub live: u64,
+    pub idle: u64,
+    pub hits: u64,
+    pub releases: u64,
+}
+
+/// The table of blocks, their bins and their counters.
+pub struct Bins {
+    /// The sentinels of the bins come first, one per class, then those of the two other lists.
+    blocks: Vec<Block>,
+    tallies: [Tally; CLASSES],
+    live_asked_bytes: u64,
+    peak_live_bytes: u64,
+    idle_bytes: u64,
+}
+
+impl Bins {
+    /// The smallest index of a block.
+    pub const FIRST: u32 = RETURNING + 1;
+
+    pub fn new() -> Self {
+        Self {
+            blocks: (0..Self::FIRST).map(Block::unused).collect(),
+            tallies: [Tally::default(); CLASSES],
+            live_asked_bytes: 0,
+            peak_live_bytes: 0,
+            idle_bytes: 0,
+        }
+    }
+
+    pub fn tallies(&self) -> &[Tally; CLASSES] {
+        &self.tallies
+    }
+
+    pub fn live_asked_bytes(&self) -> u64 {
+        self.live_asked_bytes
+    }
+
+    pub fn peak_live_bytes(&self) -> u64 {
+        self.peak_live_bytes
+    }
+
+    /// Bytes of blocks that are in bins or wait for their fence.
+    pub fn idle_bytes(&self) -> u64 {
+        self.idle_bytes
+    }
+
+    pub fn block(&self, index: u32) -> &Block {
+        &self.blocks[index as usize]
+    }
+
+    /// A block of `class` for `owner`, and whether `owner` had it last.
+    #[inline]
+    pub fn take(&mut self, class: usize, asked_bytes: u64, owner: u64, completed: u64) -> Option<(u32, bool)> {
+        let newest = self.blocks[class].bin.older;
+        let mut found = (newest, true);
+        // A bin's sentinel has the number of its class, so an empty bin shows itself here.
+        if newest as usize == class {
+            return None;
+        }
+        if self.blocks[newest as usize].owner != owner {
+            found = self.search(class, owner, completed)?;
+        }
+        let index = found.0;
+        unlink::<Bin, _>(&mut self.blocks, index);
+        unlink::<Lru, _>(&mut self.blocks, index);
+        let block = &mut self.blocks[index as usize];
+        block.state = State::Live;
+        block.asked_bytes = asked_bytes;
+        block.owner = owner;
+        self.idle_bytes -= block.block_bytes;
+        let tally = &mut self.tallies[class];
+        tally.idle -= 1;
+        tally.live += 1;
+        tally.hits += 1;
+        self.count_live(asked_bytes);
+        Some(found)
+    }
+
+    /// Makes a piece of the arena a live block of `class`.
+    pub fn adopt(&mut self, index: u32, class: usize, asked_bytes: u64, address: u64, block_bytes: u64, owner: u64) {
+        if self.blocks.len() <= index as usize {
+            self.blocks.resize(index as usize + 1, Block::unused(0));
+        }
+        let state = State::Live;
+        let class_number = class as u8;
+        let block = Block { address, asked_bytes, block_bytes, owner, class: class_number, state, ..Block::unused(0) };
+        self.blocks[index as usize] = block;
+        self.tallies[class].live += 1;
+        self.count_live(asked_bytes);
+    }
+
+    /// Ends the life of a block: into its bin, or onto its way to the arena. Returns the size that was asked.
+    #[inline]
+    pub fn release(&mut self, index: u32, owner: u64, fence: u64, to_bin: bool) -> Result<u64, ReleaseError> {
+        let block = self.blocks.get_mut(index as usize).ok_or(ReleaseError::Unknown)?;
+        if block.state != State::Live {
+            return Err(ReleaseError::NotLive);
+        }
+        if block.owner != owner {
+            return Err(ReleaseError::NotOwner);
+        }
+        // The block may have come to its owner before the fence of its last release completed.
+        block.fence = block.fence.max(fence);
+        block.state = if to_bin { State::Idle } else { State::Returning };
+        let Block { asked_bytes, block_bytes, class, .. } = *block;
+        let tally = &mut self.tallies[usize::from(class)];
+        tally.live -= 1;
+        tally.idle += 1;
+        tally.releases += 1;
+        self.live_asked_bytes -= asked_bytes;
+        self.idle_bytes += block_bytes;
+        if to_bin {
+            push_newest::<Bin, _>(&mut self.blocks, u32::from(class), index);
+            push_newest::<Lru, _>(&mut self.blocks, LRU, index);
+        } else {
+            push_newest::<Lru, _>(&mut self.blocks, RETURNING, index);
+        }
+        Ok(asked_bytes)
+    }
+
+    /// Takes the block that has been idle longest out of its bin; the caller gives it to the arena. Blocks whose fence
+    /// has not completed are passed over.
+    pub fn evict_oldest(&mut self, completed: u64) -> Option<u32> {
+        let mut index = self.blocks[LRU as usize].lru.newer;
+        for _ in 0..CANDIDATES {
+            if index == LRU {
+                return None;
+            }
+            if self.blocks[index as usize].fence <= completed {
+                self.leave(index);
+                return Some(index);
+            }
+            index = self.blocks[index as usize].lru.newer;
+        }
+        None
+    }
+
+    /// As [`Bins::evict_oldest`] for the block that waits longest on its way to the arena.
+    pub fn next_returned(&mut self, completed: u64) -> Option<u32> {
+        let index = self.blocks[RETURNING as usize].lru.newer;
+        if index == RETURNING || self.blocks[index as usize].fence > completed {
+            return None;
+        }
+        self.leave(index);
+        Some(index)
+    }
+
+    /// Takes out every block whose fence has completed, and shows each to `give`. Returns how many came from bins.
+    pub fn evict_all(&mut self, completed: u64, mut give: impl FnMut(u32)) -> u64 {
+        let mut evicted = 0;
+        for sentinel in [RETURNING, LRU] {
+            let mut index = self.blocks[sentinel as usize].lru.newer;
+            while index != sentinel {
+                let next = self.blocks[index as usize].lru.newer;
+                if self.blocks[index as usize].fence <= completed {
+                    self.leave(index);
+                    give(index);
+                    evicted += u64::from(sentinel == LRU);
+                }
+                index = next;
+            }
+        }
+        evicted
+    }
+
+    /// The best of a few blocks of a bin that is not empty: one that `owner` had (it needs no zeroing), or else one
+    /// that no command touches any more. The newest are likely in a cache; the oldest is the likeliest to be free.
+    fn search(&self, class: usize, owner: u64, completed: u64) -> Option<(u32, bool)> {
+        let mut usable = None;
+        let mut index = self.blocks[class].bin.older;
+        for _ in 0..CANDIDATES {
+            if index as usize == class {
+                return usable;
+            }
+            let block = &self.blocks[index as usize];
+            if block.owner == owner {
+                return Some((index, true));
+            }
+            if usable.is_none() && block.fence <= completed {
+                usable = Some((index, false));
+            }
+            index = block.bin.older;
+        }
+        let oldest = self.blocks[class].bin.newer;
+        let block = &self.blocks[oldest as usize];
+        let same_owner = block.owner == owner;
+        let oldest_usable = (same_owner || block.fence <= completed).then_some((oldest, same_owner));
+        if same_owner { oldest_usable } else { usable.or(oldest_usable) }
+    }
+
+    #[inline]
+    fn count_live(&mut self, asked_bytes: u64) {
+        self.live_asked_bytes += asked_bytes;
+        self.peak_live_bytes = self.peak_live_bytes.max(self.live_asked_bytes);
+    }
+
+    /// Takes an idle or returning block out of its lists.
+    fn leave(&mut self, index: u32) {
+        if self.blocks[index as usize].state == State::Idle {
+            unlink::<Bin, _>(&mut self.blocks, index);
+        }
+        unlink::<Lru, _>(&mut self.blocks, index);
+        let block = &mut self.blocks[index as usize];
+        block.state = State::None;
+        self.idle_bytes -= block.block_bytes;
+        self.tallies[usize::from(block.class)].idle -= 1;
+    }
+}

@@ -1,0 +1,401 @@
+//! A pool of device memory: bins of released blocks in front, an arena behind, the driver only in large chunks.
+//!
+//! # Behaviour
+//! - **One owner.** Every method takes `&mut self`; nothing locks, blocks or waits, except that reserving a chunk waits
+//!   for the driver. The runtime keeps one pool per (lane, memory type), behind the lane's guard.
+//! - **A hit is a few nanoseconds** and never allocates host memory: a released block of the same size class is used
+//!   again, the newest first. Classes are four per doubling, from 64 B on; a block starts at a multiple of 64 bytes, or
+//!   of 256 if it is larger than 1 KiB.
+//! - **Fences.** A release carries the number of the last command that may touch the block. Its own owner may have the
+//!   block back at once, since the lane keeps an owner's commands in order. Nobody else gets those bytes, as this block
+//!   or as part of another, until the caller reports that number as completed: only completed blocks enter the arena.
+//! - **Zeroing is the caller's.** The host cannot touch the bytes. Whenever [`Allocation::same_owner`] is false, the
+//!   caller zeroes the block by a command on the device before its new owner sees it.
+//! - **Order on a miss.** Arena; evict the longest idle blocks into the arena; reserve a chunk within the budget; evict
+//!   everything idle, give free chunks back, try once more; a typed error. Live blocks are never evicted.
+//! - **Nothing returns to the driver** except in [`Pool::trim`] and on that last try: freeing device memory may wait for
+//!   the whole device.
+
+mod arena;
+mod bins;
+mod class;
+mod links;
+mod report;
+pub mod trace;
+
+use std::fmt;
+
+use gpubridge_abstractions::{DeviceBuffer, Error, ErrorKind};
+
+use arena::Arena;
+use bins::Bins;
+use class::{CLASSES, GRANULE_BYTES, MAX_BLOCK_BYTES, class_bytes, class_of};
+pub use report::{ClassReport, PoolReport, PoolStats};
+
+/// The step of chunk sizes, in bytes.
+const CHUNK_STEP_BYTES: u64 = 64 << 10;
+/// What a chunk's address, and so the largest block, must be a multiple of.
+const CHUNK_ALIGN_BYTES: u64 = 256;
+
+/// Where a pool gets its chunks: the driver of one device, for one memory type.
+pub trait ChunkSource: Send + fmt::Debug {
+    /// Reserves at least `size_bytes`, at an address that is a multiple of 256. May wait for the driver.
+    ///
+    /// # Errors
+    /// [`ErrorKind::OutOfMemory`] makes the pool evict, give back free chunks and try once more; any other kind goes to
+    /// the caller as it is.
+    fn reserve(&mut self, size_bytes: u64) -> Result<Box<dyn DeviceBuffer>, Error>;
+}
+
+/// The limits of a [`Pool`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PoolConfig {
+    /// The most bytes that are reserved from the driver at any time.
+    pub budget_bytes: u64,
+    /// The smallest chunk. As large as the budget, it makes the pool reserve everything at its first allocation.
+    pub min_chunk_bytes: u64,
+    /// The largest chunk, unless one block needs more.
+    pub max_chunk_bytes: u64,
+    /// The most pieces, live, idle and free, that chunks are cut into. Bounds the pool's tables on the host, which grow
+    /// on demand, to some 100 bytes each.
+    pub max_pieces: u32,
+}
+
+impl Default for PoolConfig {
+    /// 1 GiB, in chunks of 1 to 64 MiB, of up to 4 Mi pieces.
+    fn default() -> Self {
+        Self { budget_bytes: 1 << 30, min_chunk_bytes: 1 << 20, max_chunk_bytes: 64 << 20, max_pieces: 4 << 20 }
+    }
+}
+
+/// Names a block of one pool while it is live. The pool uses the numbers of released blocks again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct BlockId(pub u32);
+
+/// What served an allocation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Source {
+    /// A released block of the same class.
+    Bin,
+    /// Free memory of a chunk that was there already.
+    Arena,
+    /// A chunk reserved for this call.
+    Driver,
+}
+
+/// A block that was handed out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Allocation {
+    /// Names the block to [`Pool::release`].
+    pub block: BlockId,
+    /// The device address of its first byte.
+    pub address: u64,
+    /// The size asked for, in bytes.
+    pub size_bytes: u64,
+    /// The size of the block, in bytes.
+    pub block_bytes: u64,
+    /// What served it.
+    pub source: Source,
+    /// Whether the last owner of these bytes was the same. If not, the caller zeroes the block.
+    pub same_owner: bool,
+}
+
+impl Allocation {
+    /// Whether a released block was used again.
+    pub fn is_pool_hit(&self) -> bool {
+        self.source == Source::Bin
+    }
+}
+
+/// Why a release was refused. Nothing has changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReleaseError {
+    /// The pool never had a block of this number.
+    Unknown,
+    /// The block is not live: it was released before.
+    NotLive,
+    /// The block is live, but another owner's.
+    NotOwner,
+}
+
+impl fmt::Display for ReleaseError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unknown => "no block of this number was ever handed out",
+            Self::NotLive => "the block is not live: it was released before",
+            Self::NotOwner => "the block belongs to another owner",
+        })
+    }
+}
+
+impl std::error::Error for ReleaseError {}
+
+/// A pool of device memory; see the [module](self) for its behaviour.
+pub struct Pool {
+    bins: Bins,
+    /// The highest `completed` that any call brought; completion never goes back.
+    completed: u64,
+    largest_bytes: u64,
+    arena: Arena,
+    source: Box<dyn ChunkSource>,
+    config: PoolConfig,
+    counters: Counters,
+}
+
+/// What is counted off the fast path.
+#[derive(Clone, Copy, Debug, Default)]
+struct Counters {
+    arena_hits: u64,
+    driver_hits: u64,
+    refusals: u64,
+    evictions: u64,
+    peak_reserved_bytes: u64,
+    driver_reserves: u64,
+    driver_returns: u64,
+}
+
+impl Pool {
+    /// An empty pool. Reserves nothing yet.
+    pub fn new(config: PoolConfig, source: Box<dyn ChunkSource>) -> Self {
+        let budget_bytes = config.budget_bytes / CHUNK_ALIGN_BYTES * CHUNK_ALIGN_BYTES;
+        Self {
+            bins: Bins::new(),
+            completed: 0,
+            largest_bytes: budget_bytes.min(MAX_BLOCK_BYTES),
+            arena: Arena::new(config.max_pieces),
+            source,
+            config,
+            counters: Counters::default(),
+        }
+    }
+
+    /// Hands out a block of at least `size_bytes` to `owner`. Every command up to number `completed` has completed.
+    ///
+    /// A hit neither blocks nor allocates. A miss takes some tens of nanoseconds more for each block that it evicts;
+    /// only when it reserves a chunk does it wait for the driver. The pool's tables on the host grow by doubling.
+    ///
+    /// # Errors
+    /// [`ErrorKind::InvalidArgument`] for 0 bytes; [`ErrorKind::OutOfMemory`], with the bytes requested and available,
+    /// when budget or device are exhausted; the driver's own error if it failed for another reason.
+    #[inline]
+    pub fn allocate(&mut self, size_bytes: u64, owner: u64, completed: u64) -> Result<Allocation, Error> {
+        self.completed = self.completed.max(completed);
+        // 0 wraps to the largest number, so that one comparison finds both wrong sizes.
+        if size_bytes.wrapping_sub(1) >= self.largest_bytes {
+            return Err(self.refuse(size_bytes, None));
+        }
+        let class = class_of(size_bytes);
+        match self.bins.take(class, size_bytes, owner, self.completed) {
+            Some((index, same_owner)) => Ok(self.allocation(index, Source::Bin, same_owner)),
+            None => self.allocate_behind(class, size_bytes, owner),
+        }
+    }
+
+    /// Takes back a block from `owner`; commands up to number `fence` may still touch it. Returns the size that was
+    /// asked for, in bytes. Neither blocks nor allocates.
+    ///
+    /// With `return_to_pool` the block waits in its bin. Without, it goes to the arena, to become part of any other
+    /// block: at once if `fence` has completed, or else in the first miss, trim or such release that finds it
+    /// completed. Until then it counts as idle.
+    ///
+    /// # Errors
+    /// [`ReleaseError`]; nothing has changed then. A block that was released and handed out again to the same owner is
+    /// live, and cannot be told from its former self: callers who need that keep generations of their own.
+    #[inline]
+    pub fn release(
+        &mut self,
+        block: BlockId,
+        owner: u64,
+        fence: u64,
+        return_to_pool: bool,
+    ) -> Result<u64, ReleaseError> {
+        let size_bytes = self.bins.release(block.0, owner, fence, return_to_pool)?;
+        if !return_to_pool {
+            self.give_returned();
+        }
+        Ok(size_bytes)
+    }
+
+    /// Evicts every idle block whose fence has completed and gives wholly free chunks back to the driver, which may wait
+    /// for the device. Returns the bytes given back.
+    pub fn trim(&mut self, completed: u64) -> u64 {
+        self.completed = self.completed.max(completed);
+        self.evict_all();
+        self.return_chunks()
+    }
+
+    fn allocation(&self, index: u32, source: Source, same_owner: bool) -> Allocation {
+        let block = self.bins.block(index);
+        Allocation {
+            block: BlockId(index),
+            address: block.address,
+            size_bytes: block.asked_bytes,
+            block_bytes: block.block_bytes,
+            source,
+            same_owner,
+        }
+    }
+
+    /// The size of the blocks of `class`: no block is larger than the budget.
+    fn block_bytes(&self, class: usize) -> u64 {
+        class_bytes(class).min(self.largest_bytes)
+    }
+
+    #[cold]
+    fn allocate_behind(&mut self, class: usize, size_bytes: u64, owner: u64) -> Result<Allocation, Error> {
+        let block_bytes = self.block_bytes(class);
+        self.give_returned();
+        let (piece, source) = match self.arena.take(block_bytes).or_else(|| self.evict_until_fits(block_bytes)) {
+            Some(piece) => (piece, Source::Arena),
+            None => self.grow(block_bytes, size_bytes)?,
+        };
+        match source {
+            Source::Driver => self.counters.driver_hits += 1,
+            _ => self.counters.arena_hits += 1,
+        }
+        let index = block_index(piece);
+        self.bins.adopt(index, class, size_bytes, self.arena.address(piece), block_bytes, owner);
+        Ok(self.allocation(index, source, false))
+    }
+
+    /// Evicts the longest idle blocks until a piece of `block_bytes` is free.
+    fn evict_until_fits(&mut self, block_bytes: u64) -> Option<u32> {
+        let limit = std::env::var("EV").map(|v| v.parse::<u64>().unwrap()).unwrap_or(64);
+        let soft = std::env::var("SOFT").map(|v| v.parse::<f64>().unwrap()).unwrap_or(1.25);
+        let low = ((self.arena.reserved_bytes() + self.chunk_bytes(block_bytes)) as f64) < soft * self.bins.peak_live_bytes() as f64;
+        let mut n = 0;
+        while let Some(index) = self.bins.evict_oldest(self.completed) {
+            self.counters.evictions += 1;
+            n += 1;
+            if self.arena.give(piece_index(index)) >= block_bytes {
+                if let Some(piece) = self.arena.take(block_bytes) {
+                    return Some(piece);
+                }
+            }
+            if n >= limit && low { return None; }
+        }
+        None
+    }
+
+    fn chunk_bytes(&self, block_bytes: u64) -> u64 {
+        let div = std::env::var("DIV").map(|v| v.parse::<u64>().unwrap()).unwrap_or(8);
+        (self.arena.reserved_bytes() / div)
+            .clamp(self.config.min_chunk_bytes, self.config.max_chunk_bytes.max(self.config.min_chunk_bytes))
+            .max(block_bytes)
+            .next_multiple_of(CHUNK_STEP_BYTES)
+    }
+
+    /// Reserves a chunk and takes a piece from it; makes room for it as a last resort.
+    fn grow(&mut self, block_bytes: u64, size_bytes: u64) -> Result<(u32, Source), Error> {
+        match self.reserve(self.chunk_bytes(block_bytes), block_bytes) {
+            Err(error) if error.kind() == ErrorKind::OutOfMemory => {}
+            Err(error) => return Err(error),
+            Ok(()) => {
+                if let Some(piece) = self.arena.take(block_bytes) {
+                    return Ok((piece, Source::Driver));
+                }
+            }
+        }
+        self.evict_all();
+        if let Some(piece) = self.arena.take(block_bytes) {
+            return Ok((piece, Source::Arena));
+        }
+        self.return_chunks();
+        match self.reserve(block_bytes.next_multiple_of(CHUNK_STEP_BYTES), block_bytes) {
+            Ok(()) => match self.arena.take(block_bytes) {
+                Some(piece) => Ok((piece, Source::Driver)),
+                None => Err(self.refuse(size_bytes, None)),
+            },
+            Err(error) if error.kind() == ErrorKind::OutOfMemory => Err(self.refuse(size_bytes, Some(error))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Reserves `wanted_bytes`, or as much of it as the budget allows, but at least `least_bytes`.
+    fn reserve(&mut self, wanted_bytes: u64, least_bytes: u64) -> Result<(), Error> {
+        const OPERATION: &str = "pool.reserve";
+        let room_bytes = self.config.budget_bytes.saturating_sub(self.arena.reserved_bytes());
+        let chunk_bytes = wanted_bytes.min(room_bytes / GRANULE_BYTES * GRANULE_BYTES).min(MAX_BLOCK_BYTES);
+        if chunk_bytes < least_bytes {
+            let message = format!("a chunk of {least_bytes} B does not fit the {room_bytes} B left of the budget");
+            return Err(Error::new(ErrorKind::OutOfMemory, OPERATION, message));
+        }
+        let chunk = self.source.reserve(chunk_bytes)?;
+        let (address, given_bytes) = (chunk.address(), chunk.size_bytes());
+        if given_bytes < chunk_bytes || given_bytes > room_bytes.min(MAX_BLOCK_BYTES) {
+            let message = format!("asked for {chunk_bytes} B, the driver gave {given_bytes} B; {room_bytes} B are left");
+            return Err(Error::new(ErrorKind::OutOfMemory, OPERATION, message));
+        }
+        if !address.is_multiple_of(CHUNK_ALIGN_BYTES) {
+            let message = format!("the driver's address {address:#x} is not a multiple of {CHUNK_ALIGN_BYTES}");
+            return Err(Error::new(ErrorKind::Unsupported, OPERATION, message));
+        }
+        self.arena.add(chunk).map_err(|_| {
+            let message = format!("the limit of {} pieces is reached", self.config.max_pieces);
+            Error::new(ErrorKind::OutOfMemory, OPERATION, message)
+        })?;
+        self.counters.driver_reserves += 1;
+        self.counters.peak_reserved_bytes = self.counters.peak_reserved_bytes.max(self.arena.reserved_bytes());
+        Ok(())
+    }
+
+    /// Gives blocks that were released past the bins to the arena, as far as they have completed.
+    fn give_returned(&mut self) {
+        while let Some(index) = self.bins.next_returned(self.completed) {
+            self.arena.give(piece_index(index));
+        }
+    }
+
+    fn evict_all(&mut self) {
+        let arena = &mut self.arena;
+        self.counters.evictions += self.bins.evict_all(self.completed, |index| {
+            arena.give(piece_index(index));
+        });
+    }
+
+    fn return_chunks(&mut self) -> u64 {
+        let (count, size_bytes) = self.arena.return_chunks();
+        self.counters.driver_returns += count;
+        size_bytes
+    }
+
+    #[cold]
+    fn refuse(&mut self, size_bytes: u64, cause: Option<Error>) -> Error {
+        const OPERATION: &str = "pool.allocate";
+        self.counters.refusals += 1;
+        if size_bytes == 0 {
+            return Error::new(ErrorKind::InvalidArgument, OPERATION, "a block of 0 bytes was requested");
+        }
+        let budget_bytes = self.config.budget_bytes;
+        let available_bytes = budget_bytes.saturating_sub(self.stats().live_block_bytes);
+        let waiting_bytes = self.bins.idle_bytes();
+        let message = format!(
+            "requested {size_bytes} B, available {available_bytes} B of a budget of {budget_bytes} B; {waiting_bytes} B \
+             of that wait for commands to complete; release blocks, wait for completions or raise the budget"
+        );
+        let error = Error::new(ErrorKind::OutOfMemory, OPERATION, message);
+        match cause {
+            Some(cause) => error.with_source(cause),
+            None => error,
+        }
+    }
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool")
+            .field("config", &self.config)
+            .field("source", &self.source)
+            .field("stats", &self.stats())
+            .finish_non_exhaustive()
+    }
+}
+
+/// Block and piece are two views of one thing; their tables differ in the sentinels before it.
+fn block_index(piece: u32) -> u32 {
+    piece - Arena::FIRST + Bins::FIRST
+}
+
+fn piece_index(block: u32) -> u32 {
+    block - Bins::FIRST + Arena::FIRST
+}
