@@ -203,7 +203,7 @@ messages! {
     4 response WriteResponse { envelope, original_request_id, bytes_written, transfer_time_us }
     5 request ReadMessage { envelope, allocation, offset_bytes, size_bytes, staged }
     6 response ReadResponse { envelope, original_request_id, bytes_read, transfer_time_us }
-    7 request ComputeMessage { envelope, kernel_id, input, output, parameters }
+    7 request ComputeMessage { envelope, kernel_id, element, constants, input, output, parameters }
     8 response ComputeResponse {
         envelope, original_request_id, success, kernel_time_us, total_time_us, is_cache_hit, error, result,
     }

@@ -1,7 +1,7 @@
 //! Run a kernel over resident memory.
 
 use super::{Envelope, InlineResult, Parameters};
-use crate::{AllocationId, KernelId, RequestId, Status};
+use crate::{AllocationId, ElementType, KernelId, KernelSpec, RequestId, Status};
 
 /// Asks to run a kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -10,6 +10,10 @@ pub struct ComputeMessage {
     pub envelope: Envelope,
     /// Which kernel.
     pub kernel_id: KernelId,
+    /// For which element type.
+    pub element: ElementType,
+    /// With which compile-time constants.
+    pub constants: [u32; 2],
     /// The allocation it reads, if it reads one.
     pub input: Option<AllocationId>,
     /// The allocation it writes, if it writes one.
@@ -19,14 +23,21 @@ pub struct ComputeMessage {
 }
 
 impl ComputeMessage {
-    /// Asks to run `kernel_id` from `input` to `output`, without parameters.
+    /// Asks to run `kernel` from `input` to `output`, without parameters. A bare kernel id means its f32 form without
+    /// constants.
     pub fn new(
         envelope: Envelope,
-        kernel_id: KernelId,
+        kernel: impl Into<KernelSpec>,
         input: Option<AllocationId>,
         output: Option<AllocationId>,
     ) -> Self {
-        Self { envelope, kernel_id, input, output, parameters: Parameters::new() }
+        let KernelSpec { id: kernel_id, element, constants } = kernel.into();
+        Self { envelope, kernel_id, element, constants, input, output, parameters: Parameters::new() }
+    }
+
+    /// The specialization that is asked for.
+    pub fn kernel(&self) -> KernelSpec {
+        KernelSpec { id: self.kernel_id, element: self.element, constants: self.constants }
     }
 }
 

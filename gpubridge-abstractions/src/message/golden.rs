@@ -5,7 +5,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use proptest::prelude::*;
 
 use super::*;
-use crate::{AllocationId, DeviceIndex, GpuMemoryHandle, KernelId, MemoryType, Status};
+use crate::{AllocationId, DeviceIndex, ElementType, GpuMemoryHandle, KernelId, KernelSpec, MemoryType, Status};
 
 const ENVELOPE: Envelope =
     Envelope { request_id: RequestId(0x0102030405060708090a0b0c0d0e0f10), timestamp_us: 0x1122334455667788 };
@@ -49,10 +49,11 @@ fn memory_rows() -> Vec<(AnyMessage, &'static str, String)> {
 
 fn compute_rows() -> Vec<(AnyMessage, &'static str, String)> {
     let parameters = Parameters::new().with_operand(ALLOCATION).with_count(3).with_f32(1.0).with_u64(9);
-    let compute =
-        ComputeMessage { parameters, ..ComputeMessage::new(ENVELOPE, KernelId(1024), Some(ALLOCATION), None) };
-    let compute_hex =
-        format!("00040000 01 {ALLOCATION_HEX} 00 01 {ALLOCATION_HEX} 03000000 0c 0000803f 0900000000000000");
+    let spec = KernelSpec::new(KernelId(1024)).of(ElementType::I32).with_constants([5, 7]);
+    let compute = ComputeMessage { parameters, ..ComputeMessage::new(ENVELOPE, spec, Some(ALLOCATION), None) };
+    let compute_hex = format!(
+        "00040000 01 0500000007000000 01 {ALLOCATION_HEX} 00 01 {ALLOCATION_HEX} 03000000 0c 0000803f 0900000000000000"
+    );
     let result = InlineResult::from_words([0x0807060504030201, 0x09, 0, 0, 0, 0, 0], 9).expect("9 bytes fit");
     let computed = ComputeResponse {
         kernel_time_us: Some(1.5),
@@ -61,7 +62,7 @@ fn compute_rows() -> Vec<(AnyMessage, &'static str, String)> {
         ..ComputeResponse::succeeded(ENVELOPE, ORIGINAL, result)
     };
     vec![
-        (compute.into(), "0700 48000000", compute_hex),
+        (compute.into(), "0700 51000000", compute_hex),
         (computed.into(), "0800 40000000", "01 01 000000000000f83f 00 01 01 07 09 010203040506070809".to_owned()),
     ]
 }

@@ -4,7 +4,7 @@
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Envelope, InlineResult, Parameters, ParametersOverflow, SizeClassMetrics, StagedRange};
-use crate::{AllocationId, DeviceIndex, GpuMemoryHandle, KernelId, MemoryType, RequestId, Status};
+use crate::{AllocationId, DeviceIndex, ElementType, GpuMemoryHandle, KernelId, MemoryType, RequestId, Status};
 
 /// Why a message was not encoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -216,25 +216,30 @@ impl<T: Wire> Wire for Vec<T> {
     }
 }
 
-impl Wire for MemoryType {
-    fn put(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        (*self as u8).put(out)
-    }
+/// An enumeration is the number of its variant in a byte.
+macro_rules! wire_enumeration {
+    ($($name:ident, $field:literal);*) => {$(
+        impl Wire for $name {
+            fn put(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
+                (*self as u8).put(out)
+            }
 
-    fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let number = u8::take(reader)?;
-        Self::from_number(number).ok_or(DecodeError::OutOfRange { field: "memory type", value: number.into() })
-    }
+            fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
+                let number = u8::take(reader)?;
+                Self::from_number(number).ok_or(DecodeError::OutOfRange { field: $field, value: number.into() })
+            }
+        }
+    )*};
 }
+wire_enumeration!(ElementType, "element type"; MemoryType, "memory type"; Status, "status");
 
-impl Wire for Status {
+impl Wire for [u32; 2] {
     fn put(&self, out: &mut Vec<u8>) -> Result<(), EncodeError> {
-        (*self as u8).put(out)
+        self.iter().try_for_each(|value| value.put(out))
     }
 
     fn take(reader: &mut Reader<'_>) -> Result<Self, DecodeError> {
-        let number = u8::take(reader)?;
-        Self::from_number(number).ok_or(DecodeError::OutOfRange { field: "status", value: number.into() })
+        Ok([u32::take(reader)?, u32::take(reader)?])
     }
 }
 

@@ -262,7 +262,8 @@ impl Pool {
     fn evict_until_fits(&mut self, block_bytes: u64) -> Option<u32> {
         let limit = std::env::var("EV").map(|v| v.parse::<u64>().unwrap()).unwrap_or(64);
         let soft = std::env::var("SOFT").map(|v| v.parse::<f64>().unwrap()).unwrap_or(1.25);
-        let low = ((self.arena.reserved_bytes() + self.chunk_bytes(block_bytes)) as f64) < soft * self.bins.peak_live_bytes() as f64;
+        let low = ((self.arena.reserved_bytes() + self.chunk_bytes(block_bytes)) as f64)
+            < soft * self.bins.peak_live_bytes() as f64;
         let mut n = 0;
         while let Some(index) = self.bins.evict_oldest(self.completed) {
             self.counters.evictions += 1;
@@ -272,7 +273,9 @@ impl Pool {
                     return Some(piece);
                 }
             }
-            if n >= limit && low { return None; }
+            if n >= limit && low {
+                return None;
+            }
         }
         None
     }
@@ -323,7 +326,8 @@ impl Pool {
         let chunk = self.source.reserve(chunk_bytes)?;
         let (address, given_bytes) = (chunk.address(), chunk.size_bytes());
         if given_bytes < chunk_bytes || given_bytes > room_bytes.min(MAX_BLOCK_BYTES) {
-            let message = format!("asked for {chunk_bytes} B, the driver gave {given_bytes} B; {room_bytes} B are left");
+            let message =
+                format!("asked for {chunk_bytes} B, the driver gave {given_bytes} B; {room_bytes} B are left");
             return Err(Error::new(ErrorKind::OutOfMemory, OPERATION, message));
         }
         if !address.is_multiple_of(CHUNK_ALIGN_BYTES) {
