@@ -1,4 +1,11 @@
 //! Registry, memory pool, kernel cache and resident memory of gpubridge.
 #![forbid(unsafe_code)]
 
+mod clock;
+mod kernel_cache;
 pub mod pool;
+mod resident;
+
+pub use resident::{
+    Batch, Call, Compute, Operation, Read, ResidentMemory, ResidentMemoryConfig, RestoredAllocation, SessionId, Write,
+};
