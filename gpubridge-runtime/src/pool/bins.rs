@@ -71,13 +71,23 @@ impl Linked<Lru> for Block {
     }
 }
 
-/// What is counted for each class.
+/// What is counted for each class. Only sums are kept, one per call on the hot path; live and idle follow from them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
-    pub live: u64,
-    pub idle: u64,
     pub hits: u64,
     pub releases: u64,
+    adopted: u64,
+    evicted: u64,
+}
+
+impl Tally {
+    pub fn live(&self) -> u64 {
+        self.adopted + self.hits - self.releases
+    }
+
+    pub fn idle(&self) -> u64 {
+        self.releases - self.hits - self.evicted
+    }
 }
 
 /// The table of blocks, their bins and their counters.
@@ -145,10 +155,7 @@ impl Bins {
         block.asked_bytes = asked_bytes;
         block.owner = owner;
         self.idle_bytes -= block.block_bytes;
-        let tally = &mut self.tallies[class];
-        tally.idle -= 1;
-        tally.live += 1;
-        tally.hits += 1;
+        self.tallies[class].hits += 1;
         self.count_live(asked_bytes);
         Some(found)
     }
@@ -162,7 +169,7 @@ impl Bins {
         let class_number = class as u8;
         let block = Block { address, asked_bytes, block_bytes, owner, class: class_number, state, ..Block::unused(0) };
         self.blocks[index as usize] = block;
-        self.tallies[class].live += 1;
+        self.tallies[class].adopted += 1;
         self.count_live(asked_bytes);
     }
 
@@ -180,10 +187,7 @@ impl Bins {
         block.fence = block.fence.max(fence);
         block.state = if to_bin { State::Idle } else { State::Returning };
         let Block { asked_bytes, block_bytes, class, .. } = *block;
-        let tally = &mut self.tallies[usize::from(class)];
-        tally.live -= 1;
-        tally.idle += 1;
-        tally.releases += 1;
+        self.tallies[usize::from(class)].releases += 1;
         self.live_asked_bytes -= asked_bytes;
         self.idle_bytes += block_bytes;
         if to_bin {
@@ -242,6 +246,7 @@ impl Bins {
 
     /// The best of a few blocks of a bin that is not empty: one that `owner` had (it needs no zeroing), or else one
     /// that no command touches any more. The newest are likely in a cache; the oldest is the likeliest to be free.
+    #[inline(never)]
     fn search(&self, class: usize, owner: u64, completed: u64) -> Option<(u32, bool)> {
         let mut usable = None;
         let mut index = self.blocks[class].bin.older;
@@ -280,6 +285,6 @@ impl Bins {
         let block = &mut self.blocks[index as usize];
         block.state = State::None;
         self.idle_bytes -= block.block_bytes;
-        self.tallies[usize::from(block.class)].idle -= 1;
+        self.tallies[usize::from(block.class)].evicted += 1;
     }
 }

@@ -126,9 +126,9 @@ impl Pool {
             ..PoolStats::default()
         };
         for (class, tally) in self.bins.tallies().iter().enumerate() {
-            stats.live_block_bytes += tally.live * self.block_bytes(class);
-            stats.live_count += tally.live;
-            stats.idle_count += tally.idle;
+            stats.live_block_bytes += tally.live() * self.block_bytes(class);
+            stats.live_count += tally.live();
+            stats.idle_count += tally.idle();
             stats.bin_hits += tally.hits;
             stats.releases += tally.releases;
         }
@@ -145,8 +145,8 @@ impl Pool {
             let tally = self.bins.tallies()[class];
             ClassReport {
                 block_bytes: self.block_bytes(class),
-                live_count: tally.live,
-                idle_count: tally.idle,
+                live_count: tally.live(),
+                idle_count: tally.idle(),
                 hits: tally.hits,
                 releases: tally.releases,
             }
