@@ -8,7 +8,10 @@ use support::FakeDriver;
 
 #[test]
 fn five_workloads_stay_off_the_driver_within_one_and_a_half_times_the_peak() {
-    println!("{:<12} {:>4} {:>12} {:>8} {:>10} {:>10}", "workload", "seed", "driver-free", "bins", "footprint", "chunks");
+    println!(
+        "{:<12} {:>4} {:>12} {:>8} {:>10} {:>10}",
+        "workload", "seed", "driver-free", "bins", "footprint", "chunks"
+    );
     for workload in Workload::ALL {
         for seed in 1..=5 {
             let config = PoolConfig { budget_bytes: 256 << 30, ..PoolConfig::default() };

@@ -135,7 +135,7 @@ impl Arena {
 
     /// Takes a piece of exactly `size_bytes`, a multiple of the granule. `None` if no free piece is large enough.
     pub fn take(&mut self, size_bytes: u64) -> Option<u32> {
-        let mut index = self.search(size_bytes)?;
+        let mut index = self.search(size_bytes).or_else(|| self.newest_like(size_bytes))?;
         if size_bytes > SMALL_BYTES && !self.pieces[index as usize].address.is_multiple_of(LARGE_ALIGN_BYTES) {
             // Any piece this much larger has an aligned start in it, so the search stays one step.
             index = self.search(size_bytes + LARGE_ALIGN_BYTES - GRANULE_BYTES)?;
@@ -215,6 +215,14 @@ impl Arena {
         };
         let list = word * 64 + bits.trailing_zeros() as usize;
         Some(self.pieces[list].link.older)
+    }
+
+    /// The newest piece of the list that `size_bytes` itself belongs to, if it is large enough. Only sizes that start no
+    /// list need it: the one cut to the budget, in the chunk just reserved for it.
+    fn newest_like(&self, size_bytes: u64) -> Option<u32> {
+        let list = Self::list_of(size_bytes);
+        let newest = self.pieces[list as usize].link.older;
+        (newest != list && self.pieces[newest as usize].size_bytes >= size_bytes).then_some(newest)
     }
 
     fn list(&mut self, index: u32) {

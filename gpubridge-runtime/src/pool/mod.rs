@@ -28,7 +28,7 @@ use std::fmt;
 use gpubridge_abstractions::{DeviceBuffer, Error, ErrorKind};
 
 use arena::Arena;
-use bins::Bins;
+use bins::{Bins, Taken};
 use class::{CLASSES, GRANULE_BYTES, MAX_BLOCK_BYTES, class_bytes, class_of};
 pub use report::{ClassReport, PoolReport, PoolStats};
 
@@ -142,7 +142,7 @@ impl std::error::Error for ReleaseError {}
 /// A pool of device memory; see the [module](self) for its behaviour.
 pub struct Pool {
     bins: Bins,
-    /// The highest `completed` that any call brought; completion never goes back.
+    /// The highest `completed` that a miss or trim brought; completion never goes back.
     completed: u64,
     largest_bytes: u64,
     arena: Arena,
@@ -188,15 +188,21 @@ impl Pool {
     /// when budget or device are exhausted; the driver's own error if it failed for another reason.
     #[inline]
     pub fn allocate(&mut self, size_bytes: u64, owner: u64, completed: u64) -> Result<Allocation, Error> {
-        self.completed = self.completed.max(completed);
         // 0 wraps to the largest number, so that one comparison finds both wrong sizes.
         if size_bytes.wrapping_sub(1) >= self.largest_bytes {
             return Err(self.refuse(size_bytes, None));
         }
         let class = class_of(size_bytes);
-        match self.bins.take(class, size_bytes, owner, self.completed) {
-            Some((index, same_owner)) => Ok(self.allocation(index, size_bytes, Source::Bin, same_owner)),
-            None => self.allocate_behind(class, size_bytes, owner),
+        match self.bins.take(class, size_bytes, owner, completed) {
+            Some(Taken { index, address, block_bytes, same_owner }) => Ok(Allocation {
+                block: BlockId(index),
+                address,
+                size_bytes,
+                block_bytes,
+                source: Source::Bin,
+                same_owner,
+            }),
+            None => self.allocate_behind(class, size_bytes, owner, completed),
         }
     }
 
@@ -233,21 +239,6 @@ impl Pool {
         self.return_chunks()
     }
 
-    /// The asked size comes from the caller's register: read back beside the address, it would be one wide load over a
-    /// narrow store just made, which costs several nanoseconds.
-    #[inline]
-    fn allocation(&self, index: u32, size_bytes: u64, source: Source, same_owner: bool) -> Allocation {
-        let block = self.bins.block(index);
-        Allocation {
-            block: BlockId(index),
-            address: block.address,
-            size_bytes,
-            block_bytes: block.block_bytes,
-            source,
-            same_owner,
-        }
-    }
-
     /// The size of the blocks of `class`: no block is larger than the budget.
     fn block_bytes(&self, class: usize) -> u64 {
         class_bytes(class).min(self.largest_bytes)
@@ -255,7 +246,14 @@ impl Pool {
 
     #[cold]
     #[inline(never)]
-    fn allocate_behind(&mut self, class: usize, size_bytes: u64, owner: u64) -> Result<Allocation, Error> {
+    fn allocate_behind(
+        &mut self,
+        class: usize,
+        size_bytes: u64,
+        owner: u64,
+        completed: u64,
+    ) -> Result<Allocation, Error> {
+        self.completed = self.completed.max(completed);
         let block_bytes = self.block_bytes(class);
         self.give_returned();
         let (piece, source) = match self.arena.take(block_bytes).or_else(|| self.evict_until_fits(block_bytes)) {
@@ -267,8 +265,9 @@ impl Pool {
             _ => self.counters.arena_hits += 1,
         }
         let index = block_index(piece);
-        self.bins.adopt(index, class, size_bytes, self.arena.address(piece), block_bytes, owner);
-        Ok(self.allocation(index, size_bytes, source, false))
+        let address = self.arena.address(piece);
+        self.bins.adopt(index, class, size_bytes, address, block_bytes, owner);
+        Ok(Allocation { block: BlockId(index), address, size_bytes, block_bytes, source, same_owner: false })
     }
 
     /// Evicts the longest idle blocks until a piece of `block_bytes` is free. Stops early while another chunk is cheap:
@@ -339,7 +338,8 @@ impl Pool {
         let chunk = self.source.reserve(chunk_bytes)?;
         let (address, given_bytes) = (chunk.address(), chunk.size_bytes());
         if given_bytes < chunk_bytes || given_bytes > room_bytes.min(MAX_BLOCK_BYTES) {
-            let message = format!("asked for {chunk_bytes} B, the driver gave {given_bytes} B; {room_bytes} B are left");
+            let message =
+                format!("asked for {chunk_bytes} B, the driver gave {given_bytes} B; {room_bytes} B are left");
             return Err(Error::new(ErrorKind::OutOfMemory, OPERATION, message));
         }
         if !address.is_multiple_of(CHUNK_ALIGN_BYTES) {
@@ -383,8 +383,9 @@ impl Pool {
             return Error::new(ErrorKind::InvalidArgument, OPERATION, "a block of 0 bytes was requested");
         }
         let budget_bytes = self.config.budget_bytes;
-        let available_bytes = budget_bytes.saturating_sub(self.stats().live_block_bytes);
-        let waiting_bytes = self.bins.idle_bytes();
+        let stats = self.stats();
+        let available_bytes = budget_bytes.saturating_sub(stats.live_block_bytes);
+        let waiting_bytes = stats.idle_bytes;
         let message = format!(
             "requested {size_bytes} B, available {available_bytes} B of a budget of {budget_bytes} B; {waiting_bytes} B \
              of that wait for commands to complete; release blocks, wait for completions or raise the budget"

@@ -38,8 +38,7 @@ pub enum Workload {
 
 impl Workload {
     /// All five.
-    pub const ALL: [Workload; 5] =
-        [Self::Uniform, Self::LogNormal, Self::LogUniform, Self::ActorMix, Self::PhaseShift];
+    pub const ALL: [Workload; 5] = [Self::Uniform, Self::LogNormal, Self::LogUniform, Self::ActorMix, Self::PhaseShift];
 
     /// A name for tables.
     pub fn name(self) -> &'static str {
