@@ -2,7 +2,6 @@
 
 mod support;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 
 use gpubridge_runtime::pool::{Allocation, Pool, PoolConfig, ReleaseError};
@@ -35,7 +34,7 @@ fn calls() -> impl Strategy<Value = Vec<Call>> {
 struct Model {
     live: Vec<(Allocation, u64)>,
     released: Vec<(Allocation, u64)>,
-    /// Ranges that commands may still touch: start to (end, owner, fence).
+    /// Everything released, in order: start, end, owner, fence.
     fenced: Vec<(u64, u64, u64, u64)>,
     sequence: u64,
     completed: u64,
@@ -67,10 +66,14 @@ impl Model {
         assert!(stats.reserved_bytes <= stats.budget_bytes && stats.peak_live_bytes >= live_bytes);
     }
 
-    /// The last owner of every byte, to check `same_owner`.
-    fn paint(owners: &mut BTreeMap<u64, u64>, block: &Allocation, owner: u64) -> bool {
-        let granules = (block.address..block.address + block.block_bytes).step_by(64);
-        granules.fold(true, |same, granule| same & (owners.insert(granule, owner) == Some(owner)))
+    /// A block that `owner` need not zero is one that nobody else had any bytes of since `owner` had them.
+    fn is_untouched(&self, block: &Allocation, owner: u64) -> bool {
+        let end = block.address + block.block_bytes;
+        let mut overlapping =
+            self.fenced.iter().rev().filter(|&&(start, other_end, ..)| start < end && block.address < other_end);
+        overlapping.next().is_some_and(|&(start, other_end, other_owner, _)| {
+            (start, other_end, other_owner) == (block.address, end, owner)
+        })
     }
 }
 
@@ -79,15 +82,13 @@ fn run(calls: Vec<Call>, budget_bytes: u64) {
     let reserved = driver.reserved_bytes();
     let mut pool = Pool::new(PoolConfig { budget_bytes, ..PoolConfig::default() }, Box::new(driver));
     let mut model = Model::default();
-    let mut owners = BTreeMap::new();
     for call in calls {
         model.sequence += 1;
         match call {
             Call::Allocate { size_bytes, owner } => match pool.allocate(size_bytes, owner, model.completed) {
                 Ok(block) => {
+                    assert!(!block.same_owner || model.is_untouched(&block, owner), "{block:?} was another's");
                     model.allocated(block, owner);
-                    let same_owner = Model::paint(&mut owners, &block, owner);
-                    assert!(same_owner || !block.same_owner, "{block:?} was another's");
                 }
                 Err(error) => assert_eq!(error.kind(), gpubridge_abstractions::ErrorKind::OutOfMemory),
             },
