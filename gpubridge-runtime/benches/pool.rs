@@ -26,6 +26,7 @@ fn steps() -> Vec<(usize, u64)> {
 
 /// Replaces a random one of 1024 live blocks, sizes log-uniform from 256 B to 4 MiB.
 fn random_live(criterion: &mut Criterion, name: &str, owners: u64, lag: u64) {
+    assert!(owners.is_power_of_two(), "a division would be measured too");
     let steps = steps();
     let mut pool = pool();
     let mut live: Vec<Allocation> =
@@ -36,7 +37,7 @@ fn random_live(criterion: &mut Criterion, name: &str, owners: u64, lag: u64) {
         for _ in 0..times {
             let (at, size_bytes) = steps[sequence as usize % STEPS];
             pool.release(live[at].block, owner_of[at], sequence, true).expect("live");
-            let owner = sequence % owners;
+            let owner = sequence & (owners - 1);
             live[at] = pool.allocate(size_bytes, owner, sequence.saturating_sub(lag)).expect("fits");
             owner_of[at] = owner;
             sequence += 1;

@@ -186,7 +186,7 @@ impl Pool {
     /// # Errors
     /// [`ErrorKind::InvalidArgument`] for 0 bytes; [`ErrorKind::OutOfMemory`], with the bytes requested and available,
     /// when budget or device are exhausted; the driver's own error if it failed for another reason.
-    #[inline]
+    #[inline(always)]
     pub fn allocate(&mut self, size_bytes: u64, owner: u64, completed: u64) -> Result<Allocation, Error> {
         // 0 wraps to the largest number, so that one comparison finds both wrong sizes.
         if size_bytes.wrapping_sub(1) >= self.largest_bytes {
@@ -216,7 +216,7 @@ impl Pool {
     /// # Errors
     /// [`ReleaseError`]; nothing has changed then. A block that was released and handed out again to the same owner is
     /// live, and cannot be told from its former self: callers who need that keep generations of their own.
-    #[inline]
+    #[inline(always)]
     pub fn release(
         &mut self,
         block: BlockId,
