@@ -321,19 +321,19 @@ impl<M: Words> Completions for HostCompletions<M> {
         if flight.sequence() != ticket.sequence() || flight.state() != AWAITED {
             return Taken::Gone;
         }
-        let Some(words) = shared.read(flight) else {
+        let mut answer = shared.read(flight);
+        if answer.is_none() {
             if shared.ending.load(Acquire) != 2 {
                 return Taken::Pending;
             }
             // The device may have answered between the two looks.
-            let completion = shared
-                .read(flight)
-                .map_or_else(|| Completion::of(Status::Cancelled), |words| layout::decode_completion(&words));
-            self.release(ticket.sequence());
-            return Taken::Ready(completion);
+            answer = shared.read(flight);
+        }
+        let completion = match answer {
+            Some(words) => layout::decode_completion(&words),
+            None => Completion::of(Status::Cancelled),
         };
-        let completion = layout::decode_completion(&words);
-        if !staged.is_empty() && completion.status == Status::Ok {
+        if answer.is_some() && completion.status == Status::Ok {
             unstage(&shared.memory.words()[shared.layout.staging(slot)], staged);
         }
         self.release(ticket.sequence());
