@@ -243,7 +243,9 @@ impl<M: Words> Shared<M> {
         let flight = Flight(self.flights[self.layout.slot(sequence)].load(Acquire));
         match flight.state() {
             TAKEN => true,
-            ABANDONED => self.has_answer(flight),
+            // The answer itself, not the device's end: until the answer bit has flipped, the next command of this slot
+            // would ask for the bit that an old answer still shows.
+            ABANDONED => self.read(flight).is_some(),
             _ => false,
         }
     }
@@ -286,13 +288,21 @@ pub struct HostCompletions<M: Words> {
 }
 
 impl<M: Words> HostCompletions<M> {
-    /// Frees a slot whose answer was read.
+    /// The slot and flight of a ticket that was neither taken nor abandoned.
     #[inline]
-    pub(crate) fn release(&self, flight_of: u64) {
-        let word = &self.shared.flights[self.shared.layout.slot(flight_of)];
-        let flight = Flight(word.load(Relaxed));
-        // Release: pairs with the Acquire load in `Shared::is_free`; the answer and its staging were read before.
-        word.store(flight.with_state(TAKEN), Release);
+    fn awaited(&self, ticket: &Ticket) -> Option<(usize, Flight)> {
+        let slot = self.shared.layout.slot(ticket.sequence());
+        // Relaxed: the ticket came here by means that order this after its submission.
+        let flight = Flight(self.shared.flights[slot].load(Relaxed));
+        (flight.sequence() == ticket.sequence() && flight.state() == AWAITED).then_some((slot, flight))
+    }
+
+    /// Settles a flight that was awaited. Only the holder of its ticket does, so nobody else writes the word meanwhile.
+    #[inline]
+    fn settle(&self, slot: usize, flight: Flight, state: u64) {
+        // Release: pairs with the Acquire loads in `Shared::is_free` and `is_answered`; the answer and its staging were
+        // read before.
+        self.shared.flights[slot].store(flight.with_state(state), Release);
     }
 
     /// Refuses submissions from now on.
@@ -316,11 +326,9 @@ impl<M: Words> Completions for HostCompletions<M> {
     #[inline]
     fn take(&self, ticket: &mut Ticket, staged: &mut [u8]) -> Taken {
         let shared = &*self.shared;
-        let slot = shared.layout.slot(ticket.sequence());
-        let flight = Flight(shared.flights[slot].load(Relaxed));
-        if flight.sequence() != ticket.sequence() || flight.state() != AWAITED {
+        let Some((slot, flight)) = self.awaited(ticket) else {
             return Taken::Gone;
-        }
+        };
         let mut answer = shared.read(flight);
         if answer.is_none() {
             if shared.ending.load(Acquire) != 2 {
@@ -329,14 +337,16 @@ impl<M: Words> Completions for HostCompletions<M> {
             // The device may have answered between the two looks.
             answer = shared.read(flight);
         }
-        let completion = match answer {
-            Some(words) => layout::decode_completion(&words),
-            None => Completion::of(Status::Cancelled),
+        let Some(words) = answer else {
+            // Given up, not taken: the slot was never answered, so it must not carry another command.
+            self.settle(slot, flight, ABANDONED);
+            return Taken::Ready(Completion::of(Status::Cancelled));
         };
-        if answer.is_some() && completion.status == Status::Ok {
+        let completion = layout::decode_completion(&words);
+        if completion.status == Status::Ok {
             unstage(&shared.memory.words()[shared.layout.staging(slot)], staged);
         }
-        self.release(ticket.sequence());
+        self.settle(slot, flight, TAKEN);
         Taken::Ready(completion)
     }
 
@@ -345,10 +355,8 @@ impl<M: Words> Completions for HostCompletions<M> {
     }
 
     fn abandon(&self, ticket: &mut Ticket) {
-        let word = &self.shared.flights[self.shared.layout.slot(ticket.sequence())];
-        let flight = Flight(word.load(Relaxed));
-        if flight.sequence() == ticket.sequence() && flight.state() == AWAITED {
-            word.store(flight.with_state(ABANDONED), Release);
+        if let Some((slot, flight)) = self.awaited(ticket) {
+            self.settle(slot, flight, ABANDONED);
         }
     }
 }
