@@ -52,8 +52,9 @@ struct Shared<M: Words> {
     memory: M,
     layout: LaneLayout,
     flights: Box<[M::Word]>,
-    // 0 running; 1 no more submissions; 2 the device has ended, nothing more will be answered.
-    ending: M::Word,
+    // Each goes from 0 to 1 once, in any order: no more submissions; the device will answer nothing more.
+    refusing: M::Word,
+    ended: M::Word,
 }
 
 /// One lane's host half, before it is split into its two sides.
@@ -72,7 +73,8 @@ impl<M: Words> HostLane<M> {
     pub fn new(memory: M, layout: LaneLayout, wake: Option<Arc<dyn Wake>>) -> Self {
         assert!(memory.words().len() >= layout.words(), "lane memory is smaller than its layout");
         let flights = (0..layout.slots()).map(|_| M::Word::new(0)).collect();
-        Self { shared: Arc::new(Shared { memory, layout, flights, ending: M::Word::new(0) }), wake }
+        let shared = Shared { memory, layout, flights, refusing: M::Word::new(0), ended: M::Word::new(0) };
+        Self { shared: Arc::new(shared), wake }
     }
 
     /// The completion side.
@@ -149,7 +151,7 @@ impl<M: Words> Submitter for HostSubmitter<M> {
             return Err(SubmitError::TooLarge);
         }
         // Relaxed: a submission that races with the end is answered by `HostCompletions::take`.
-        if self.shared.ending.load(Relaxed) != 0 {
+        if self.shared.refusing.load(Relaxed) != 0 {
             return Err(SubmitError::Stopped);
         }
         if !self.has_room(self.next) {
@@ -257,7 +259,12 @@ impl<M: Words> Shared<M> {
     }
 
     fn has_answer(&self, flight: Flight) -> bool {
-        self.read(flight).is_some() || self.ending.load(Acquire) == 2
+        self.read(flight).is_some() || self.has_ended()
+    }
+
+    fn has_ended(&self) -> bool {
+        // Acquire: pairs with the Release store in `HostCompletions::device_ended`.
+        self.ended.load(Acquire) != 0
     }
 
     /// The answer of a flight, if it has arrived whole.
@@ -305,15 +312,18 @@ impl<M: Words> HostCompletions<M> {
         self.shared.flights[slot].store(flight.with_state(state), Release);
     }
 
-    /// Refuses submissions from now on.
+    /// Refuses submissions from now on. One that is under way may still be accepted.
     pub fn refuse_submissions(&self) {
-        self.shared.ending.store(1, Release);
+        // Relaxed: orders nothing.
+        self.shared.refusing.store(1, Relaxed);
     }
 
-    /// States that the device has ended: what it has not answered reads as [`Status::Cancelled`].
+    /// States that the device has ended: what it has not answered reads as [`Status::Cancelled`], and submissions are
+    /// refused.
     pub fn device_ended(&self) {
-        // Release: pairs with the Acquire loads in `take` and `has_answer`; the last answers were written before.
-        self.shared.ending.store(2, Release);
+        self.refuse_submissions();
+        // Release: pairs with the Acquire load in `Shared::has_ended`; the caller saw the device write its last answers.
+        self.shared.ended.store(1, Release);
     }
 
     /// The device's count of loop turns.
@@ -331,7 +341,7 @@ impl<M: Words> Completions for HostCompletions<M> {
         };
         let mut answer = shared.read(flight);
         if answer.is_none() {
-            if shared.ending.load(Acquire) != 2 {
+            if !shared.has_ended() {
                 return Taken::Pending;
             }
             // The device may have answered between the two looks.
