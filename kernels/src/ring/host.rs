@@ -123,13 +123,13 @@ impl<M: Words> HostSubmitter<M> {
         }
         let skip = Command::new(Opcode::Skip, 0, [0; 7]);
         while self.next < free {
-            self.publish(&skip, false, Relaxed);
+            self.publish(&skip, false);
         }
         Ok(())
     }
 
     #[inline]
-    fn publish(&mut self, command: &Command, answer_bit: bool, order: std::sync::atomic::Ordering) {
+    fn publish(&mut self, command: &Command, answer_bit: bool) {
         let layout = self.shared.layout;
         let first = layout.command(layout.slot(self.next));
         let words = &self.shared.memory.words()[first..first + SLOT_WORDS];
@@ -138,7 +138,9 @@ impl<M: Words> HostSubmitter<M> {
             // Relaxed: each word proves by its own bit that it belongs to this lap.
             word.store(value, Relaxed);
         }
-        words[0].store(encoded[0], order);
+        // Release: pairs with the Acquire load in `DeviceLane::read`. The staged bytes were written before, and what an
+        // earlier answer left in the slot's completion and staging was read before.
+        words[0].store(encoded[0], Release);
         self.next += 1;
     }
 }
@@ -164,12 +166,11 @@ impl<M: Words> Submitter for HostSubmitter<M> {
         let slot = layout.slot(sequence);
         let flight = &self.shared.flights[slot];
         let answer_bit = !Flight(flight.load(Relaxed)).answer_bit();
-        // Relaxed: the ticket reaches whoever takes the answer by means that order it after this.
-        flight.store(Flight::new(sequence, answer_bit, AWAITED).0, Relaxed);
+        // Release: pairs with the Acquire load in `Shared::is_answered`, which reads a later sequence number as proof
+        // that the earlier command of this slot was answered.
+        flight.store(Flight::new(sequence, answer_bit, AWAITED).0, Release);
         stage(&self.shared.memory.words()[layout.staging(slot)], staged);
-        // Release where the command speaks of other memory: pairs with the Acquire load in `DeviceLane::read`.
-        let order = if self_contained(command.opcode) { Relaxed } else { Release };
-        self.publish(command, answer_bit, order);
+        self.publish(command, answer_bit);
         Ok(Ticket::new(sequence))
     }
 
@@ -201,12 +202,6 @@ impl<M: Words> Submitter for HostSubmitter<M> {
         };
         self.shared.flights.iter().filter(is_pending).count() as u32
     }
-}
-
-/// Whether a command tells the device all it needs by itself, so that its words need no order.
-#[inline]
-fn self_contained(opcode: u8) -> bool {
-    opcode == Opcode::Echo as u8 || opcode == Opcode::WriteInline as u8
 }
 
 /// Copies `bytes` into the first words of a staging area; a last partial word is filled up with zeros.
