@@ -1,5 +1,6 @@
 //! The host half of a lane: submit on one side, take answers on the other.
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -16,14 +17,15 @@ pub trait Wake: Send + Sync + Debug {
 }
 
 /// What the host knows of a slot: the sequence number last submitted to it, the answer bit that was asked for, and
-/// whether the answer is awaited, given up or taken.
+/// how the answer stands. A word of zeros is a slot that was never used.
 #[derive(Clone, Copy)]
 struct Flight(u64);
 
 const STATE_MASK: u64 = 3;
-const TAKEN: u64 = 0;
+const UNUSED: u64 = 0;
 const AWAITED: u64 = 1;
 const ABANDONED: u64 = 2;
+const TAKEN: u64 = 3;
 
 impl Flight {
     fn new(sequence: u64, answer_bit: bool, state: u64) -> Self {
@@ -112,11 +114,11 @@ impl<M: Words> HostSubmitter<M> {
         sequence - self.consumed < slots
     }
 
-    /// Passes over slots whose commands are still at work, up to the next free one.
+    /// Passes over slots whose commands are still at work, up to the next free one, and returns its flight.
     #[cold]
-    fn pass_over(&mut self) -> Result<(), SubmitError> {
+    fn pass_over(&mut self) -> Result<Flight, SubmitError> {
         let free = (self.next..self.next + self.shared.layout.slots())
-            .find(|&sequence| self.shared.is_free(sequence))
+            .find(|&sequence| self.shared.is_free(self.shared.flight(sequence)))
             .ok_or(SubmitError::Full)?;
         if !self.has_room(free) {
             return Err(SubmitError::Full);
@@ -125,7 +127,7 @@ impl<M: Words> HostSubmitter<M> {
         while self.next < free {
             self.publish(&skip, false);
         }
-        Ok(())
+        Ok(self.shared.flight(free))
     }
 
     #[inline]
@@ -159,16 +161,15 @@ impl<M: Words> Submitter for HostSubmitter<M> {
         if !self.has_room(self.next) {
             return Err(SubmitError::Full);
         }
-        if !self.shared.is_free(self.next) {
-            self.pass_over()?;
+        let mut flight = self.shared.flight(self.next);
+        if !self.shared.is_free(flight) {
+            flight = self.pass_over()?;
         }
         let sequence = self.next;
         let slot = layout.slot(sequence);
-        let flight = &self.shared.flights[slot];
-        let answer_bit = !Flight(flight.load(Relaxed)).answer_bit();
-        // Release: pairs with the Acquire load in `Shared::is_answered`, which reads a later sequence number as proof
-        // that the earlier command of this slot was answered.
-        flight.store(Flight::new(sequence, answer_bit, AWAITED).0, Release);
+        let answer_bit = !flight.answer_bit();
+        // Release: pairs with the Acquire load in `Shared::flight`, where a later sequence number proves that the earlier command of this slot was answered.
+        self.shared.flights[slot].store(Flight::new(sequence, answer_bit, AWAITED).0, Release);
         stage(&self.shared.memory.words()[layout.staging(slot)], staged);
         self.publish(command, answer_bit);
         Ok(Ticket::new(sequence))
@@ -189,7 +190,12 @@ impl<M: Words> Submitter for HostSubmitter<M> {
     }
 
     fn completed_below(&mut self) -> u64 {
-        while self.answered < self.next && self.shared.is_answered(self.answered) {
+        while self.answered < self.next {
+            let flight = self.shared.flight(self.answered);
+            // A slot that knows only of an earlier command was passed over under this number.
+            if flight.sequence() >= self.answered && !self.shared.is_answered(flight, self.answered) {
+                break;
+            }
             self.answered += 1;
         }
         self.answered
@@ -198,7 +204,7 @@ impl<M: Words> Submitter for HostSubmitter<M> {
     fn pending(&self) -> u32 {
         let is_pending = |word: &&M::Word| {
             let flight = Flight(word.load(Acquire));
-            flight.state() != TAKEN && !self.shared.has_answer(flight)
+            matches!(flight.state(), AWAITED | ABANDONED) && !self.shared.has_answer(flight)
         };
         self.shared.flights.iter().filter(is_pending).count() as u32
     }
@@ -233,13 +239,19 @@ impl<M: Words> Shared<M> {
         &self.memory.words()[self.layout.control(word)]
     }
 
-    /// Whether the slot of `sequence` awaits no answer any more.
+    /// What the host knows of the slot of `sequence`.
     #[inline]
-    fn is_free(&self, sequence: u64) -> bool {
-        // Acquire: pairs with the Release store in `HostCompletions::release`: the answer was read before.
-        let flight = Flight(self.flights[self.layout.slot(sequence)].load(Acquire));
+    fn flight(&self, sequence: u64) -> Flight {
+        // Acquire: pairs with the Release stores in `HostCompletions::settle` and `HostSubmitter::try_submit`: the slot's
+        // earlier answers were read before.
+        Flight(self.flights[self.layout.slot(sequence)].load(Acquire))
+    }
+
+    /// Whether the slot of this flight may carry another command.
+    #[inline]
+    fn is_free(&self, flight: Flight) -> bool {
         match flight.state() {
-            TAKEN => true,
+            UNUSED | TAKEN => true,
             // The answer itself, not the device's end: until the answer bit has flipped, the next command of this slot
             // would ask for the bit that an old answer still shows.
             ABANDONED => self.read(flight).is_some(),
@@ -247,10 +259,14 @@ impl<M: Words> Shared<M> {
         }
     }
 
-    /// Whether the command with this sequence number was answered; a number that was passed over counts as answered.
-    fn is_answered(&self, sequence: u64) -> bool {
-        let flight = Flight(self.flights[self.layout.slot(sequence)].load(Acquire));
-        flight.sequence() != sequence || flight.state() == TAKEN || self.has_answer(flight)
+    /// Whether the command with this sequence number was answered, by the flight of its slot.
+    fn is_answered(&self, flight: Flight, sequence: u64) -> bool {
+        match flight.sequence().cmp(&sequence) {
+            // The slot was used again, which takes an answer.
+            Greater => true,
+            Equal => flight.state() == TAKEN || flight.state() != UNUSED && self.has_answer(flight),
+            Less => false,
+        }
     }
 
     fn has_answer(&self, flight: Flight) -> bool {
@@ -302,8 +318,7 @@ impl<M: Words> HostCompletions<M> {
     /// Settles a flight that was awaited. Only the holder of its ticket does, so nobody else writes the word meanwhile.
     #[inline]
     fn settle(&self, slot: usize, flight: Flight, state: u64) {
-        // Release: pairs with the Acquire loads in `Shared::is_free` and `is_answered`; the answer and its staging were
-        // read before.
+        // Release: pairs with the Acquire load in `Shared::flight`; the answer and its staging were read before.
         self.shared.flights[slot].store(flight.with_state(state), Release);
     }
 
@@ -356,7 +371,7 @@ impl<M: Words> Completions for HostCompletions<M> {
     }
 
     fn is_complete(&self, sequence: u64) -> bool {
-        self.shared.is_answered(sequence)
+        self.shared.is_answered(self.shared.flight(sequence), sequence)
     }
 
     fn abandon(&self, ticket: &mut Ticket) {
