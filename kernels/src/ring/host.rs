@@ -8,6 +8,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use gpubridge_abstractions::{Command, Completion, Completions, Opcode, Status, SubmitError, Submitter, Taken, Ticket};
 
 use super::layout::{self, CONSUMED, LaneLayout, PARKED, SLOT_WORDS};
+use super::slot;
 use super::word::{Word, Words};
 
 /// Wakes a device that sleeps between commands. A device that never sleeps needs none.
@@ -133,16 +134,9 @@ impl<M: Words> HostSubmitter<M> {
     #[inline]
     fn publish(&mut self, command: &Command, answer_bit: bool) {
         let layout = self.shared.layout;
-        let first = layout.command(layout.slot(self.next));
-        let words = &self.shared.memory.words()[first..first + SLOT_WORDS];
         let encoded = layout::encode_command(command, layout.lap(self.next), answer_bit);
-        for (word, value) in words.iter().zip(encoded).skip(1) {
-            // Relaxed: each word proves by its own bit that it belongs to this lap.
-            word.store(value, Relaxed);
-        }
-        // Release: pairs with the Acquire load in `DeviceLane::read`. The staged bytes were written before, and what an
-        // earlier answer left in the slot's completion and staging was read before.
-        words[0].store(encoded[0], Release);
+        let first = layout.command(layout.slot(self.next));
+        slot::write(slot::at(self.shared.memory.words(), first), &encoded);
         self.next += 1;
     }
 }
@@ -150,6 +144,7 @@ impl<M: Words> HostSubmitter<M> {
 impl<M: Words> Submitter for HostSubmitter<M> {
     #[inline]
     fn try_submit(&mut self, command: &Command, staged: &[u8]) -> Result<Ticket, SubmitError> {
+        debug_assert_ne!(command.opcode, Opcode::Skip as u8, "a Skip is never answered");
         let layout = self.shared.layout;
         if staged.len() > layout.staging_bytes() {
             return Err(SubmitError::TooLarge);
@@ -168,9 +163,10 @@ impl<M: Words> Submitter for HostSubmitter<M> {
         let sequence = self.next;
         let slot = layout.slot(sequence);
         let answer_bit = !flight.answer_bit();
-        // Release: pairs with the Acquire load in `Shared::flight`, where a later sequence number proves that the earlier command of this slot was answered.
+        // Release: pairs with the Acquire load in `Shared::flight`, where a later sequence number proves that the slot's
+        // earlier command was answered.
         self.shared.flights[slot].store(Flight::new(sequence, answer_bit, AWAITED).0, Release);
-        stage(&self.shared.memory.words()[layout.staging(slot)], staged);
+        slot::stage(&self.shared.memory.words()[layout.staging(slot)], staged);
         self.publish(command, answer_bit);
         Ok(Ticket::new(sequence))
     }
@@ -207,30 +203,6 @@ impl<M: Words> Submitter for HostSubmitter<M> {
             matches!(flight.state(), AWAITED | ABANDONED) && !self.shared.has_answer(flight)
         };
         self.shared.flights.iter().filter(is_pending).count() as u32
-    }
-}
-
-/// Copies `bytes` into the first words of a staging area; a last partial word is filled up with zeros.
-#[inline]
-fn stage<W: Word>(words: &[W], bytes: &[u8]) {
-    let (whole, rest) = bytes.as_chunks::<8>();
-    for (word, chunk) in words.iter().zip(whole) {
-        // Relaxed: the header's Release store that follows publishes the staged bytes.
-        word.store(u64::from_le_bytes(*chunk), Relaxed);
-    }
-    if !rest.is_empty() {
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        words[whole.len()].store(u64::from_le_bytes(last), Relaxed);
-    }
-}
-
-/// Copies the first words of a staging area into `bytes`.
-#[inline]
-fn unstage<W: Word>(words: &[W], bytes: &mut [u8]) {
-    for (word, chunk) in words.iter().zip(bytes.chunks_mut(8)) {
-        // Relaxed: the header's Acquire load that came before made the staged bytes visible.
-        chunk.copy_from_slice(&word.load(Relaxed).to_le_bytes()[..chunk.len()]);
     }
 }
 
@@ -282,20 +254,7 @@ impl<M: Words> Shared<M> {
     #[inline]
     fn read(&self, flight: Flight) -> Option<[u64; SLOT_WORDS]> {
         let first = self.layout.completion(self.layout.slot(flight.sequence()));
-        let words = &self.memory.words()[first..first + SLOT_WORDS];
-        // Acquire: pairs with the Release store in `DeviceLane::complete`.
-        let header = words[0].load(Acquire);
-        if !layout::tagged(header, flight.answer_bit()) {
-            return None;
-        }
-        let mut read = [header; SLOT_WORDS];
-        let mut whole = true;
-        for (value, word) in read.iter_mut().zip(words).skip(1) {
-            // Relaxed: each word proves by its own bit that it belongs to this answer.
-            *value = word.load(Relaxed);
-            whole &= layout::tagged(*value, flight.answer_bit());
-        }
-        whole.then_some(read)
+        slot::read(slot::at(self.memory.words(), first), flight.answer_bit())
     }
 }
 
@@ -364,7 +323,7 @@ impl<M: Words> Completions for HostCompletions<M> {
         };
         let completion = layout::decode_completion(&words);
         if completion.status == Status::Ok {
-            unstage(&shared.memory.words()[shared.layout.staging(slot)], staged);
+            slot::unstage(&shared.memory.words()[shared.layout.staging(slot)], staged);
         }
         self.settle(slot, flight, TAKEN);
         Taken::Ready(completion)
