@@ -50,8 +50,8 @@ impl<M: Words> DeviceLane<M> {
         }
     }
 
-    /// Tells the host that the slots of all polled commands may be overwritten. Once per batch is enough, but before the
-    /// device waits: the host may need a slot to go on.
+    /// Tells the host that the slots of all polled commands may be overwritten. Once per batch is enough, but before
+    /// the device waits: the host may need a slot to go on.
     #[inline]
     pub fn publish_consumed(&mut self) {
         // Release: pairs with the Acquire load in `HostSubmitter::has_room`; the slots were read before.
@@ -80,8 +80,8 @@ impl<M: Words> DeviceLane<M> {
 
     /// Announces that the device is about to sleep. It must poll once more before it does.
     pub fn announce_sleep(&self) {
-        // AcqRel: either this swap sees the host's swap in `HostSubmitter::doorbell`, and with it the command published before,
-        // or the host's swap sees this one and wakes the device.
+        // AcqRel: either this swap sees the host's swap in `HostSubmitter::doorbell`, and with it the command published
+        // before, or the host's swap sees this one and wakes the device.
         self.control(PARKED).swap(1, AcqRel);
     }
 

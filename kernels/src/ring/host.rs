@@ -163,8 +163,8 @@ impl<M: Words> Submitter for HostSubmitter<M> {
         let sequence = self.next;
         let slot = layout.slot(sequence);
         let answer_bit = !flight.answer_bit();
-        // Release: pairs with the Acquire load in `Shared::flight`, where a later sequence number proves that the slot's
-        // earlier command was answered.
+        // Release: pairs with the Acquire load in `Shared::flight`, where a later sequence number proves that the
+        // slot's earlier command was answered.
         self.shared.flights[slot].store(Flight::new(sequence, answer_bit, AWAITED).0, Release);
         slot::stage(&self.shared.memory.words()[layout.staging(slot)], staged);
         self.publish(command, answer_bit);
@@ -214,8 +214,8 @@ impl<M: Words> Shared<M> {
     /// What the host knows of the slot of `sequence`.
     #[inline]
     fn flight(&self, sequence: u64) -> Flight {
-        // Acquire: pairs with the Release stores in `HostCompletions::settle` and `HostSubmitter::try_submit`: the slot's
-        // earlier answers were read before.
+        // Acquire: pairs with the Release stores in `HostCompletions::settle` and `HostSubmitter::try_submit`: the
+        // slot's earlier answers were read before.
         Flight(self.flights[self.layout.slot(sequence)].load(Acquire))
     }
 
@@ -291,7 +291,8 @@ impl<M: Words> HostCompletions<M> {
     /// refused.
     pub fn device_ended(&self) {
         self.refuse_submissions();
-        // Release: pairs with the Acquire load in `Shared::has_ended`; the caller saw the device write its last answers.
+        // Release: pairs with the Acquire load in `Shared::has_ended`; the caller saw the device write its last
+        // answers.
         self.shared.ended.store(1, Release);
     }
 
