@@ -36,8 +36,10 @@ pub(super) fn sum_of_products(a: &[Cell<u32>], b: &[Cell<u32>]) -> f64 {
     rest_a.iter().zip(rest_b).map(product).fold(total(lanes), |sum, product| sum + product)
 }
 
-/// The sum of the accumulators, in pairs.
+/// The sum of the accumulators: vectors of two are added up first, since that is how they lie in registers.
 #[inline]
 fn total<S: Plus>([a, b, c, d, e, f, g, h]: [S; LANES]) -> S {
-    a.plus(b).plus(c.plus(d)).plus(e.plus(f).plus(g.plus(h)))
+    let even = a.plus(c).plus(e.plus(g));
+    let odd = b.plus(d).plus(f.plus(h));
+    even.plus(odd)
 }
