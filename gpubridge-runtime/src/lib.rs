@@ -2,3 +2,6 @@
 #![forbid(unsafe_code)]
 
 pub mod pool;
+mod registry;
+
+pub use registry::{AUTO, BACKEND_VARIABLE, BackendDevices, BackendRegistry, Selection};
