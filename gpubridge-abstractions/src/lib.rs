@@ -9,6 +9,7 @@ mod kernel;
 mod memory;
 mod message;
 mod metrics;
+mod null;
 mod ring;
 mod status;
 
@@ -31,5 +32,6 @@ pub use metrics::{
     AllocationTotals, ComputeTotals, ReleaseTotals, ResidentMemoryMetrics, ResidentMemoryTotals, ResidentMemoryTracker,
     TimeSamples, TransferTotals,
 };
+pub use null::NullBackend;
 pub use ring::{Completions, Lane, Ring, RingConfig, SharedMemory, Submitter};
 pub use status::Status;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use crate::{Command, Error, SubmitError, Taken, Ticket};
+use crate::{Command, Error, ErrorKind, SubmitError, Taken, Ticket};
 
 /// Memory that host and device both reach, as the ring's halves use it: 64-bit words, each written by one side only.
 ///
@@ -36,6 +36,39 @@ impl Default for RingConfig {
     /// 2 lanes of 1,024 slots with 4 KiB of staging each, and 2²⁰ allocations per lane.
     fn default() -> Self {
         Self { lanes: 2, slots: 1024, staging_bytes: 4096, allocations: 1 << 20 }
+    }
+}
+
+impl RingConfig {
+    /// The most lanes of a ring.
+    pub const LANES_MAX: u32 = 64;
+    /// The most slots of a lane.
+    pub const SLOTS_MAX: u32 = 1 << 16;
+    /// The most staging bytes of a slot.
+    pub const STAGING_BYTES_MAX: u32 = 1 << 20;
+
+    /// Refuses a configuration that no device can grant; `operation` is the caller's, for the error.
+    ///
+    /// # Errors
+    /// `InvalidArgument` with the limit that is missed.
+    pub fn check(&self, operation: &'static str) -> Result<(), Error> {
+        let (lanes, slots, staging) = (self.lanes, self.slots, self.staging_bytes);
+        let refuse = |why: String| Err(Error::new(ErrorKind::InvalidArgument, operation, why));
+        if !(1..=Self::LANES_MAX).contains(&lanes) {
+            return refuse(format!("{lanes} lanes were asked for; there may be 1 to {}", Self::LANES_MAX));
+        }
+        if !slots.is_power_of_two() || !(2..=Self::SLOTS_MAX).contains(&slots) {
+            let most = Self::SLOTS_MAX;
+            return refuse(format!("{slots} slots were asked for; a power of two from 2 to {most} is needed"));
+        }
+        if !staging.is_multiple_of(64) || !(64..=Self::STAGING_BYTES_MAX).contains(&staging) {
+            let most = Self::STAGING_BYTES_MAX;
+            return refuse(format!("{staging} staging bytes were asked for; a multiple of 64 up to {most} is needed"));
+        }
+        if self.allocations == 0 {
+            return refuse("0 allocations were asked for; at least 1 is needed".to_owned());
+        }
+        Ok(())
     }
 }
 

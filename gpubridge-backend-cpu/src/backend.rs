@@ -11,8 +11,8 @@ use gpubridge_kernels::KernelLibrary;
 
 use crate::kernels::KernelTable;
 use crate::memory::Heap;
+use crate::report;
 use crate::ring::CpuRing;
-use crate::{report, ring};
 
 /// How the CPU backend uses the processor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +116,7 @@ impl Device for CpuDevice {
     }
 
     fn launch(&self, config: RingConfig) -> Result<Box<dyn Ring>, Error> {
-        ring::check(&config)?;
+        config.check("cpu.launch")?;
         let ring = CpuRing::launch(config, self.config, Arc::clone(&self.kernels), Arc::clone(&self.heap))?;
         Ok(Box::new(ring))
     }

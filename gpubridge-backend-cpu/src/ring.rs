@@ -17,35 +17,8 @@ use crate::report;
 use crate::serve::{ServedLane, Server};
 use crate::worker::Worker;
 
-const LANES_MAX: u32 = 64;
-const SLOTS_MAX: u32 = 1 << 16;
-const STAGING_BYTES_MAX: u32 = 1 << 20;
 /// How long dropping a ring waits for work that is under way.
 const DROP_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Refuses a configuration that cannot be.
-pub(crate) fn check(config: &RingConfig) -> Result<(), Error> {
-    let refuse = |why: String| Err(Error::new(ErrorKind::InvalidArgument, "cpu.launch", why));
-    if !(1..=LANES_MAX).contains(&config.lanes) {
-        return refuse(format!("{} lanes were asked for; there may be 1 to {LANES_MAX}", config.lanes));
-    }
-    if !config.slots.is_power_of_two() || !(2..=SLOTS_MAX).contains(&config.slots) {
-        return refuse(format!(
-            "{} slots were asked for; a power of two from 2 to {SLOTS_MAX} is needed",
-            config.slots
-        ));
-    }
-    if !config.staging_bytes.is_multiple_of(64) || !(64..=STAGING_BYTES_MAX).contains(&config.staging_bytes) {
-        return refuse(format!(
-            "{} staging bytes were asked for; a multiple of 64 from 64 to {STAGING_BYTES_MAX} is needed",
-            config.staging_bytes
-        ));
-    }
-    if config.allocations == 0 {
-        return refuse("0 allocations were asked for; at least 1 is needed".to_owned());
-    }
-    Ok(())
-}
 
 /// Where a ring thread is in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,3 +9,6 @@ mod resident;
 pub use resident::{
     Batch, Call, Compute, Operation, Read, ResidentMemory, ResidentMemoryConfig, RestoredAllocation, SessionId, Write,
 };
+mod registry;
+
+pub use registry::{AUTO, BACKEND_VARIABLE, BackendDevices, BackendRegistry, Selection};
