@@ -3,6 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
+use gpubridge_abstractions::{Error, ErrorKind, Result};
+
 /// Tag bytes of the encoding. They are stored: a number is never given another meaning.
 const TAG_INTEGER: u8 = 1;
 const TAG_TEXT: u8 = 2;
@@ -53,6 +55,24 @@ impl GrainKey {
         hash ^ hash >> 33
     }
 
+    /// Whether storages take the key.
+    ///
+    /// # Errors
+    /// `InvalidArgument`, in the name of `operation`, if it is a text longer than [`GrainKey::MAX_TEXT_BYTES`].
+    pub fn check(&self, operation: &'static str) -> Result<()> {
+        match self {
+            Self::Text(text) if text.len() > Self::MAX_TEXT_BYTES => {
+                let message = format!(
+                    "the grain key has {} bytes, the limit is {}; use a shorter key, such as a hash of this one",
+                    text.len(),
+                    Self::MAX_TEXT_BYTES
+                );
+                Err(Error::new(ErrorKind::InvalidArgument, operation, message))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The key as bytes, for storages: a tag byte, then the number as eight big-endian bytes, or the text as UTF-8.
     ///
     /// Two keys have the same bytes only if they are equal, and byte order is the order of the keys.
@@ -73,6 +93,15 @@ impl GrainKey {
         bytes.push(tag);
         bytes.extend_from_slice(rest);
         bytes
+    }
+
+    /// The key that [`GrainKey::encode`] turned into `bytes`; `None` if it made no such bytes.
+    pub fn decode(bytes: &[u8]) -> Option<Self> {
+        match bytes.split_first()? {
+            (&TAG_INTEGER, number) => Some(Self::Integer(u64::from_be_bytes(number.try_into().ok()?))),
+            (&TAG_TEXT, text) => Some(Self::Text(std::str::from_utf8(text).ok()?.into())),
+            _ => None,
+        }
     }
 }
 
@@ -160,8 +189,23 @@ mod tests {
         keys.sort();
         let encoded: Vec<Vec<u8>> = keys.iter().map(GrainKey::encode).collect();
         assert!(encoded.is_sorted_by(|left, right| left < right), "{encoded:?}");
+        for (key, bytes) in keys.iter().zip(&encoded) {
+            assert_eq!(GrainKey::decode(bytes).as_ref(), Some(key));
+        }
+        for foreign in [&[][..], &[0], &[3, b'a'], &[1, 0], &[1, 0, 0, 0, 0, 0, 0, 0, 0, 7], &[2, 0xff]] {
+            assert_eq!(GrainKey::decode(foreign), None, "{foreign:?}");
+        }
         assert_eq!(encoded[1], [1, 0, 0, 0, 0, 0, 0, 0, 7]);
         assert_eq!(GrainKey::from("a").encode(), [2, b'a']);
+    }
+
+    #[test]
+    fn a_key_that_storages_refuse_is_told_before() {
+        let longest = "ü".repeat(GrainKey::MAX_TEXT_BYTES / 2);
+        assert!(GrainKey::from(longest.as_str()).check("grain.activate").is_ok());
+        let error = GrainKey::from(longest + "x").check("grain.activate").expect_err("one byte too long");
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.to_string().contains("1025 bytes, the limit is 1024"), "{error}");
     }
 
     #[test]
