@@ -25,7 +25,7 @@
 mod key_set;
 mod memory;
 mod redb;
-//mod snapshot;
+mod snapshot;
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ use gpubridge_abstractions::{AllocationId, Error, ErrorKind, Result};
 
 pub use self::memory::MemoryStorage;
 pub use self::redb::RedbStorage;
-//pub use self::snapshot::{GrainSnapshot, SavedAllocation};
+pub use self::snapshot::{GrainSnapshot, SavedAllocation};
 use crate::GrainKey;
 
 /// The largest record a storage takes, in bytes.

@@ -46,8 +46,8 @@ impl RedbStorage {
     /// # Errors
     /// - `InvalidArgument`: the path is a folder.
     /// - `InvalidState`: the file is open already, here or in another process.
-    /// - `Corrupt`: the file is damaged, is none of this storage, or has a format of another version. It is left as it
-    ///   was.
+    /// - `Corrupt`: the file is damaged, is none of this storage, or has a format of another version. Nothing in
+    ///   it is changed.
     /// - `Io`: the system refused it.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
@@ -161,7 +161,7 @@ fn create_tables(database: &Database) -> Result<(), ::redb::Error> {
 fn load_counters(transaction: &ReadTransaction, path: &Path) -> Result<(u64, u64)> {
     let foreign = |what: &str| {
         let message = format!(
-            "`{}` {what}; give another path, or use the version that wrote it (the file was not changed)",
+            "`{}` {what}; give another path, or use the version that wrote it (its tables were not changed)",
             path.display()
         );
         Error::new(ErrorKind::Corrupt, "storage.open", message)
@@ -213,12 +213,12 @@ fn open_error(path: &Path, error: DatabaseError) -> Error {
         DatabaseError::Storage(StorageError::Io(cause)) if cause.kind() == std::io::ErrorKind::NotFound => {
             (ErrorKind::Io, format!("the folder of `{shown}` does not exist; create it first"))
         }
-        DatabaseError::Storage(StorageError::Corrupted(what)) => (
-            ErrorKind::Corrupt,
-            format!(
-                "`{shown}` is no redb file, or is damaged ({what}); give another path, or restore it from a backup"
-            ),
-        ),
+        DatabaseError::Storage(StorageError::Io(what))
+            if matches!(what.kind(), std::io::ErrorKind::InvalidData | std::io::ErrorKind::UnexpectedEof) =>
+        {
+            (ErrorKind::Corrupt, not_redb(path, what))
+        }
+        DatabaseError::Storage(StorageError::Corrupted(what)) => (ErrorKind::Corrupt, not_redb(path, what)),
         DatabaseError::UpgradeRequired(version) => (
             ErrorKind::Corrupt,
             format!("`{shown}` has the file format {version} of an older redb; convert it with that version"),
@@ -226,6 +226,13 @@ fn open_error(path: &Path, error: DatabaseError) -> Error {
         other => (ErrorKind::Io, format!("cannot open `{shown}` ({other}); check its permissions and the disk")),
     };
     Error::new(kind, "storage.open", message).with_source(error)
+}
+
+fn not_redb(path: &Path, what: &dyn fmt::Display) -> String {
+    format!(
+        "`{}` is no redb file, or is damaged ({what}); give another path, or restore it from a backup",
+        path.display()
+    )
 }
 
 /// An error of the file as such.
