@@ -115,3 +115,61 @@ fn closing_commits_what_is_queued() {
         assert_eq!(stored.bytes, b"queued");
     }
 }
+
+/// A file with fifty records, and what they hold.
+fn sound_file(path: &Path) -> Vec<(GrainKey, Vec<u8>)> {
+    let storage = RedbStorage::open(path).expect("the file opens");
+    (0..50u8)
+        .map(|number| {
+            let (key, bytes) = (GrainKey::from(u64::from(number)), vec![number; 200 + 20 * usize::from(number)]);
+            block_on(storage.write(&key, bytes.clone(), None)).expect("the write succeeds");
+            (key, bytes)
+        })
+        .collect()
+}
+
+/// Flips one bit, loses one sector, or cuts the end off.
+fn damage(bytes: &mut Vec<u8>, random: &mut fastrand::Rng) {
+    const SECTOR_BYTES: usize = 512;
+    match random.u8(..3) {
+        0 => {
+            let at = random.usize(..bytes.len());
+            bytes[at] ^= 1 << random.u8(..8);
+        }
+        1 => {
+            let at = random.usize(..bytes.len() / SECTOR_BYTES) * SECTOR_BYTES;
+            bytes[at..at + SECTOR_BYTES].fill(0);
+        }
+        _ => bytes.truncate(random.usize(1..bytes.len())),
+    }
+}
+
+#[test]
+fn a_checked_opening_finds_any_damage() {
+    const TRIALS: usize = 300;
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let path = folder.path().join("grains.redb");
+    let records = sound_file(&path);
+    let sound = fs::read(&path).expect("the file is read");
+    let mut random = fastrand::Rng::with_seed(42);
+    let mut refusals = 0;
+    for trial in 0..TRIALS {
+        let mut bytes = sound.clone();
+        damage(&mut bytes, &mut random);
+        fs::write(&path, &bytes).expect("the file is written");
+        match RedbStorage::open_checked(&path) {
+            Err(error) => {
+                assert_eq!(error.kind(), ErrorKind::Corrupt, "trial {trial}: {error}");
+                refusals += 1;
+            }
+            // The damage hit nothing that is in use.
+            Ok(storage) => {
+                for (key, bytes) in &records {
+                    let stored = block_on(storage.read(key)).expect("the record is sound").expect("there is one");
+                    assert_eq!(&stored.bytes, bytes, "trial {trial}");
+                }
+            }
+        }
+    }
+    assert!(refusals > TRIALS / 4, "only {refusals} of {TRIALS} damages hit the records: the test is too weak");
+}

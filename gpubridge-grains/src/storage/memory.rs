@@ -111,3 +111,28 @@ impl GrainStorage for MemoryStorage {
         Ok(state.last_epoch)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::pin::pin;
+    use std::task::{Context, Poll, Waker};
+
+    use gpubridge_abstractions::ErrorKind;
+
+    use super::*;
+    use crate::storage::MAX_EPOCH;
+
+    #[test]
+    fn epochs_end_with_an_error() {
+        let storage = MemoryStorage::new();
+        storage.lock().last_epoch = MAX_EPOCH - 1;
+        let begin = || match pin!(storage.begin_epoch()).poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(epoch) => epoch,
+            Poll::Pending => unreachable!("memory never waits"),
+        };
+        assert_eq!(begin().expect("one is left"), MAX_EPOCH);
+        for _ in 0..2 {
+            assert_eq!(begin().expect_err("none is left").kind(), ErrorKind::OutOfMemory);
+        }
+    }
+}

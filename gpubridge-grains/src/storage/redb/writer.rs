@@ -17,7 +17,7 @@ use super::record::{BODIES, HEADS, Head, META, META_EPOCH, META_VERSION, RecordI
 use crate::GrainKey;
 
 /// Changes that may wait for the writer; further callers wait outside.
-const QUEUE_CHANGES: usize = 1024;
+pub(super) const QUEUE_CHANGES: usize = 1024;
 /// The most changes in one commit. Beyond some hundred the cost of a commit is that of its bytes.
 const BATCH_CHANGES: usize = 512;
 /// A commit takes no further change once it has this many bytes, so that a large record does not make small ones wait.
