@@ -264,3 +264,27 @@ fn a_damaged_record_is_told_and_harms_no_other() {
     let sound = finish(storage.read(&keys[5])).expect("the record is sound").expect("there is one");
     finish(storage.write(&keys[5], b"next".to_vec(), sound.version)).expect("the medium works");
 }
+
+#[test]
+fn a_file_whose_process_was_killed_needs_no_repair() {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let (path, image) = (folder.path().join("grains.redb"), folder.path().join("image.redb"));
+    let storage = RedbStorage::open(&path).expect("the file opens");
+    for changes in 0..4 {
+        // What a kill leaves behind: the file as it is, never closed.
+        std::fs::copy(&path, &image).expect("the file is copied");
+        let repairs = Arc::new(Mutex::new(0));
+        let count = Arc::clone(&repairs);
+        let database = Builder::new()
+            .set_repair_callback(move |_| *count.lock().expect("no panic") += 1)
+            .open(&image)
+            .expect("the image opens");
+        assert_eq!(*repairs.lock().expect("no panic"), 0, "after {changes} changes");
+        drop(database);
+        match changes {
+            0 => drop(finish(storage.write(&1.into(), b"x".to_vec(), None)).expect("the medium works")),
+            1 => drop(finish(storage.begin_epoch()).expect("there are many epochs")),
+            _ => finish(storage.mark_unsaved(&[changes.into()])).expect("the medium works"),
+        }
+    }
+}
