@@ -43,6 +43,7 @@ suite!(
     keys_of_both_kinds_are_apart,
     no_key_is_ever_missed,
     one_of_several_writers_wins_each_round,
+    a_counter_loses_no_increment,
     writers_of_different_keys_do_not_meet,
     epochs_increase_across_reopening,
     limits_are_told,
@@ -244,6 +245,42 @@ fn one_of_several_writers_wins_each_round(open: Open<'_>) {
         assert_eq!(results[winners[0]].as_ref().ok(), Some(&version));
         expected = Some(version);
     }
+}
+
+fn a_counter_loses_no_increment(open: Open<'_>) {
+    count_together(&*open(), 40);
+}
+
+#[test]
+fn a_counter_in_memory_loses_none_of_many_increments() {
+    // Memory is so fast that few increments would hardly meet.
+    count_together(&MemoryStorage::new(), 20_000);
+}
+
+fn count_together(storage: &dyn GrainStorage, increments: u64) {
+    const WRITERS: u64 = 4;
+    let key = &GrainKey::from("counter");
+    let first = write(storage, key, &0u64.to_le_bytes(), None);
+    let start = Barrier::new(WRITERS as usize);
+    std::thread::scope(|scope| {
+        for _ in 0..WRITERS {
+            scope.spawn(|| {
+                start.wait();
+                let mut done = 0;
+                while done < increments {
+                    let (bytes, version) = record(storage, key);
+                    let count = u64::from_le_bytes(bytes.try_into().expect("eight bytes"));
+                    match block_on(storage.write(key, (count + 1).to_le_bytes().to_vec(), Some(version))) {
+                        Ok(_) => done += 1,
+                        Err(error) => assert_eq!(error.kind(), ErrorKind::Conflict, "{error}"),
+                    }
+                }
+            });
+        }
+    });
+    let (bytes, last) = record(storage, key);
+    assert_eq!(bytes, (WRITERS * increments).to_le_bytes());
+    assert_eq!(last.0, first.0 + WRITERS * increments, "each increment took one version");
 }
 
 fn writers_of_different_keys_do_not_meet(open: Open<'_>) {

@@ -26,7 +26,6 @@ struct Medium {
     sync: Mutex<Sync>,
     changed: Condvar,
     waiting: Mutex<bool>,
-    entered: Condvar,
     syncs: Mutex<usize>,
 }
 
@@ -36,7 +35,6 @@ impl Medium {
             sync: Mutex::new(Sync::Works),
             changed: Condvar::new(),
             waiting: Mutex::new(false),
-            entered: Condvar::new(),
             syncs: Mutex::new(0),
         })
     }
@@ -44,7 +42,12 @@ impl Medium {
     fn storage(self: &Arc<Self>) -> RedbStorage {
         let backend = Backend { bytes: InMemoryBackend::new(), medium: Arc::clone(self) };
         let database = Builder::new().create_with_backend(backend).expect("the medium works");
-        RedbStorage::start(database, Path::new("medium")).expect("the medium works")
+        let storage = RedbStorage::start(database, Path::new("medium")).expect("the medium works");
+        // Makes the file large once: a file that grows syncs in the middle of a transaction, and the tests below
+        // mean the syncs of the commit.
+        let room = finish(storage.write(&u64::MAX.into(), vec![0; 4 << 20], None)).expect("the medium works");
+        finish(storage.remove(&u64::MAX.into(), Some(room))).expect("the medium works");
+        storage
     }
 
     fn set(&self, sync: Sync) {
@@ -52,9 +55,12 @@ impl Medium {
         self.changed.notify_all();
     }
 
-    fn until_it_waits(&self) {
-        let waiting = self.waiting.lock().expect("no panic");
-        drop(self.entered.wait_while(waiting, |waiting| !*waiting).expect("no panic"));
+    /// Until the commit of `first` has come to its sync.
+    fn until_it_waits_for(&self, first: &mut Answer<'_>) {
+        while !*self.waiting.lock().expect("no panic") {
+            assert!(poll(first).is_none(), "the answer came without a sync");
+            std::thread::yield_now();
+        }
     }
 
     fn syncs(&self) -> usize {
@@ -90,7 +96,6 @@ impl StorageBackend for Backend {
         let mut sync = self.medium.sync.lock().expect("no panic");
         while *sync == Sync::Waits {
             *self.medium.waiting.lock().expect("no panic") = true;
-            self.medium.entered.notify_all();
             sync = self.medium.changed.wait(sync).expect("no panic");
         }
         if *sync == Sync::Fails { Err(io::Error::other("the disk is gone")) } else { Ok(()) }
@@ -133,7 +138,7 @@ fn nothing_is_answered_before_it_is_durable_and_what_waits_shares_a_commit() {
     let keys = keys(200);
     medium.set(Sync::Waits);
     let mut answers = vec![start(&storage, &keys[0])];
-    medium.until_it_waits();
+    medium.until_it_waits_for(&mut answers[0]);
     let syncs_before = medium.syncs();
     answers.extend(keys[1..].iter().map(|key| start(&storage, key)));
     assert!(answers.iter_mut().all(|answer| poll(answer).is_none()), "an answer came before its sync");
@@ -152,7 +157,7 @@ fn a_failed_commit_is_told_to_everyone_in_it_and_after_it() {
     finish(storage.write(&keys[0], b"before".to_vec(), None)).expect("the medium works");
     medium.set(Sync::Waits);
     let mut answers = vec![start(&storage, &keys[1])];
-    medium.until_it_waits();
+    medium.until_it_waits_for(&mut answers[0]);
     answers.extend(keys[2..].iter().map(|key| start(&storage, key)));
     // Even a refusal could rest on a change that was lost.
     answers.push(storage.write(&keys[1], Vec::new(), Some(VersionTag(99))));
@@ -174,8 +179,8 @@ fn callers_beyond_the_queue_wait_outside() {
     let storage = medium.storage();
     let keys = keys((1 + writer::QUEUE_CHANGES + BEYOND) as u64);
     medium.set(Sync::Waits);
-    let first = start(&storage, &keys[0]);
-    medium.until_it_waits();
+    let mut first = start(&storage, &keys[0]);
+    medium.until_it_waits_for(&mut first);
     let others: Vec<Answer<'_>> = keys[1..].iter().map(|key| start(&storage, key)).collect();
     // A future that is dropped while it waits outside was never queued; one that is in the queue happens.
     drop(others);
