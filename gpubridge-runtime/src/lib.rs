@@ -4,11 +4,11 @@
 mod clock;
 mod kernel_cache;
 pub mod pool;
+mod registry;
 mod resident;
 
-pub use resident::{
-    Batch, Call, Compute, Operation, Read, ResidentMemory, ResidentMemoryConfig, RestoredAllocation, SessionId, Write,
-};
-mod registry;
-
 pub use registry::{AUTO, BACKEND_VARIABLE, BackendDevices, BackendRegistry, Selection};
+pub use resident::{
+    Answered, Batch, Call, Compute, Operation, Read, ResidentMemory, ResidentMemoryConfig, RestoredAllocation,
+    SessionId, Write,
+};

@@ -45,9 +45,9 @@ pub type Answered = (u64, Result<ComputeResponse, Error>);
 
 impl<'m> Batch<'m> {
     pub(crate) fn new(memory: &'m ResidentMemory, depth: NonZeroUsize) -> Self {
-        // More than a lane's slots can never be in flight on it.
-        let depth = depth.get().min(memory.config().ring.slots as usize - 1);
-        Self { memory, in_flight: VecDeque::with_capacity(depth), depth, now: Instant::now(), readings: 0 }
+        // Half of a lane's slots: the device never waits for work, and others find room.
+        let depth = depth.get().min(memory.config().ring.slots as usize / 2);
+        Self { memory, in_flight: VecDeque::with_capacity(depth + 1), depth, now: Instant::now(), readings: 0 }
     }
 
     /// The envelope of the next message. Messages of a batch share clock readings: the timestamp is that of one in 32.
@@ -73,7 +73,6 @@ impl<'m> Batch<'m> {
         message: &ComputeMessage,
         token: u64,
     ) -> Result<Option<Answered>, Error> {
-        let oldest = if self.in_flight.len() == self.depth { self.next() } else { None };
         let mut operation = Compute::new(message);
         let started = self.now;
         loop {
@@ -82,7 +81,7 @@ impl<'m> Batch<'m> {
                     let sampled = ticket.sequence().is_multiple_of(SAMPLE);
                     let submitted = if sampled { Instant::now() } else { started };
                     self.in_flight.push_back(Flight { session, ticket, operation, submitted, token });
-                    return Ok(oldest);
+                    return Ok(if self.in_flight.len() > self.depth { self.next() } else { None });
                 }
                 Err(Refusal::Uncompiled(spec)) => self.memory.compile(&spec)?,
                 Err(refusal) if refusal.is_back_pressure() => {

@@ -42,6 +42,9 @@ pub trait Operation: Unpin + Debug {
     /// What it answers with.
     type Response;
 
+    /// Begins anew.
+    fn restart(&mut self);
+
     /// Its next command, checked against the session.
     fn command(&mut self, lane: &mut LaneState, id: SessionId) -> Result<Command, Refusal>;
 
@@ -140,10 +143,32 @@ impl<'m, O: Operation> Call<'m, O> {
     /// Blocking: until the answer or the deadline. Allocates: no. Ordering: the grain's turn is the moment the command
     /// enters the lane.
     pub fn wait(mut self) -> Result<O::Response, Error> {
+        self.wait_here()
+    }
+
+    /// [`Call::wait`] for a call that may be submitted again, to another session, when this one was refused.
+    ///
+    /// # Errors
+    /// As [`Call::wait`].
+    pub fn wait_here(&mut self) -> Result<O::Response, Error> {
         match self.spin() {
             Poll::Ready(response) => response,
             Poll::Pending => self.park(),
         }
+    }
+
+    /// Turns a call that its session refused to another session. It begins anew; its deadline does not.
+    pub fn retarget(&mut self, session: SessionId) {
+        self.give_up();
+        self.session = session;
+        self.cancellations = self.memory.lane(session).cancellations.load(Ordering::Relaxed);
+        self.submitted_whole = false;
+        self.operation.restart();
+    }
+
+    /// The session that the call goes to.
+    pub fn session(&self) -> SessionId {
+        self.session
     }
 
     /// Submits the operation, waiting for room in the lane and in its staging if there is none, and returns without
@@ -155,19 +180,20 @@ impl<'m, O: Operation> Call<'m, O> {
     ///
     /// Blocking: while the lane is full. Allocates: no. Ordering: as [`Call::wait`].
     pub fn post(mut self) -> Result<Self, Error> {
+        self.post_here()?;
+        Ok(self)
+    }
+
+    /// [`Call::post`] for a call that may be submitted again, to another session, when this one was refused.
+    ///
+    /// # Errors
+    /// As [`Call::post`].
+    pub fn post_here(&mut self) -> Result<(), Error> {
         let mut looks = 0_u32;
         while !self.submitted_whole {
-            match self.advance() {
+            match self.submit_next() {
+                Progress::Done(answer) => return self.respond(answer).map(drop),
                 Progress::Failed(error) => return Err(error),
-                Progress::Done(answer) => {
-                    // Refused, or answered so fast that the answer is here already.
-                    let refused = answer.is_err();
-                    let response = self.respond(answer);
-                    if refused {
-                        response?;
-                    }
-                    unreachable!("a call is answered after its last command was submitted");
-                }
                 Progress::Flying | Progress::Blocked => {
                     looks += 1;
                     if looks.is_multiple_of(SPINS_PER_LOOK) {
@@ -178,61 +204,85 @@ impl<'m, O: Operation> Call<'m, O> {
                 }
             }
         }
-        Ok(self)
+        Ok(())
     }
 
     pub(crate) fn operation_mut(&mut self) -> &mut O {
         &mut self.operation
     }
 
+    /// Submits until the operation is submitted as a whole, taking the answers of its pieces but not its last one.
+    fn submit_next(&mut self) -> Progress {
+        if self.ticket.is_none() { self.submit().unwrap_or(Progress::Flying) } else { self.take() }
+    }
+
     /// One step: submits what can be submitted and takes the answer that is there.
     #[inline]
     fn advance(&mut self) -> Progress {
         loop {
-            let Some(ticket) = &mut self.ticket else {
-                match self.memory.submit(self.session, &mut self.operation, self.turn) {
-                    Ok((ticket, last)) => {
-                        self.ticket = Some(ticket);
-                        self.has_turn = !last;
-                        self.submitted_whole = last;
-                    }
-                    Err(Refusal::Uncompiled(spec)) => match self.memory.compile(&spec) {
-                        Ok(()) => continue,
-                        Err(error) => return Progress::Failed(error),
-                    },
-                    Err(refusal) if refusal.is_back_pressure() => return Progress::Blocked,
-                    Err(refusal) => return Progress::Done(Err(refusal)),
-                }
-                continue;
-            };
-            let lane = self.memory.lane(self.session);
-            match lane.completions.take(ticket, self.operation.landing()) {
-                Taken::Pending => return Progress::Flying,
-                Taken::Gone => return Progress::Done(Err(Refusal::Cancelled)),
-                Taken::Ready(completion) => {
-                    if self.registered {
-                        lane.waiters.unregister(ticket.sequence());
-                        self.registered = false;
-                    }
-                    if ticket.sequence().is_multiple_of(SAMPLE) {
-                        lane.latency.record(self.started.elapsed().as_nanos() as u64);
-                    }
-                    self.ticket = None;
-                    lane.waiters.room();
-                    if lane.cancellations.load(Ordering::Relaxed) != self.cancellations
-                        && self.memory.is_cancelled(self.session)
-                    {
-                        return Progress::Done(Err(Refusal::Cancelled));
-                    }
-                    if completion.status != Status::Ok {
-                        return Progress::Done(Err(Refusal::Device(completion.status)));
-                    }
-                    if self.operation.answered(&completion) {
-                        return Progress::Done(Ok(completion));
-                    }
-                }
+            if self.ticket.is_none()
+                && let Some(stopped) = self.submit()
+            {
+                return stopped;
+            }
+            match self.take() {
+                // The answer to a piece: the next one follows.
+                Progress::Blocked => {}
+                progress => return progress,
             }
         }
+    }
+
+    /// Submits the next command, compiling its kernel first if need be; otherwise says why not.
+    #[inline]
+    fn submit(&mut self) -> Option<Progress> {
+        loop {
+            match self.memory.submit(self.session, &mut self.operation, self.turn) {
+                Ok((ticket, last)) => {
+                    self.ticket = Some(ticket);
+                    self.has_turn = !last;
+                    self.submitted_whole = last;
+                    return None;
+                }
+                Err(Refusal::Uncompiled(spec)) => {
+                    if let Err(error) = self.memory.compile(&spec) {
+                        return Some(Progress::Failed(error));
+                    }
+                }
+                Err(refusal) if refusal.is_back_pressure() => return Some(Progress::Blocked),
+                Err(refusal) => return Some(Progress::Done(Err(refusal))),
+            }
+        }
+    }
+
+    /// Takes the answer to the command under way. [`Progress::Blocked`] means that it was a piece's.
+    #[inline]
+    fn take(&mut self) -> Progress {
+        let Some(ticket) = &mut self.ticket else { return Progress::Blocked };
+        let lane = self.memory.lane(self.session);
+        let completion = match lane.completions.take(ticket, self.operation.landing()) {
+            Taken::Pending => return Progress::Flying,
+            Taken::Gone => return Progress::Done(Err(Refusal::Cancelled)),
+            Taken::Ready(completion) => completion,
+        };
+        let sequence = ticket.sequence();
+        self.ticket = None;
+        if self.registered {
+            lane.waiters.unregister(sequence);
+            self.registered = false;
+        }
+        if sequence.is_multiple_of(SAMPLE) {
+            lane.latency.record(self.started.elapsed().as_nanos() as u64);
+        }
+        lane.waiters.room();
+        // Relaxed: a cancellation that comes later than the answer does not undo it.
+        if lane.cancellations.load(Ordering::Relaxed) != self.cancellations && self.memory.is_cancelled(self.session) {
+            return Progress::Done(Err(Refusal::Cancelled));
+        }
+        if completion.status != Status::Ok {
+            return Progress::Done(Err(Refusal::Device(completion.status)));
+        }
+        if self.operation.answered(&completion) { Progress::Done(Ok(completion)) } else { Progress::Blocked }
     }
 
     fn respond(&mut self, answer: Result<Completion, Refusal>) -> Result<O::Response, Error> {
@@ -259,11 +309,11 @@ impl<'m, O: Operation> Call<'m, O> {
         }
     }
 
-    fn park(mut self) -> Result<O::Response, Error> {
+    fn park(&mut self) -> Result<O::Response, Error> {
         let waker = thread_waker();
         let mut context = Context::from_waker(&waker);
         loop {
-            if let Poll::Ready(response) = Pin::new(&mut self).poll(&mut context) {
+            if let Poll::Ready(response) = Pin::new(&mut *self).poll(&mut context) {
                 return response;
             }
             thread::park_timeout(self.deadline.saturating_sub(self.started.elapsed()));

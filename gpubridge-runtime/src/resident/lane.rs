@@ -190,6 +190,11 @@ impl LaneState {
         self.counters.host_answered += 1;
     }
 
+    /// The greatest generation issued so far.
+    pub(crate) fn issued_up_to(&self) -> u64 {
+        self.generation
+    }
+
     /// A generation that was never issued.
     pub(crate) fn next_generation(&mut self) -> u64 {
         self.generation += self.generation_step;

@@ -19,7 +19,7 @@ impl ResidentMemory {
     ///
     /// Blocking: never, but for the guard. Allocates: when the lane's table grows.
     pub fn session(&self, hash: u64) -> SessionId {
-        let index = (hash % self.lanes.len() as u64) as u32;
+        let index = self.lane_of(hash);
         let (session, epoch) = self.lanes[index as usize].lock().sessions.name();
         SessionId { lane: index, index: session, epoch }
     }
@@ -42,6 +42,30 @@ impl ResidentMemory {
         lane.sessions.open(session, pool_bytes).map_err(|refusal| refusal.into_error(OPERATION))?;
         let envelope = self.clock.envelope(Instant::now());
         Ok(InitializeResponse::new(envelope, message.envelope.request_id, own, pool_bytes, kernels))
+    }
+
+    /// Takes a session over: its former name is refused from now on, requests under way finish, and whoever has the new
+    /// name goes on with the same allocations. This is how a grain is saved between two turns.
+    ///
+    /// # Errors
+    /// `InvalidState` without a session; `Full` while an operation in pieces has the turn: try again.
+    pub fn seal(&self, session: SessionId) -> Result<SessionId, Error> {
+        self.lane(session).lock().sessions.seal(session).map_err(|refusal| refusal.into_error("seal"))
+    }
+
+    /// Whether the session takes requests under this name.
+    pub fn is_open(&self, session: SessionId) -> bool {
+        self.lane(session).lock().sessions.find(session).is_ok()
+    }
+
+    /// The lane of sessions with this hash.
+    pub fn lane_of(&self, hash: u64) -> u32 {
+        (hash % self.lanes.len() as u64) as u32
+    }
+
+    /// The greatest generation that the session's lane has issued.
+    pub fn issued_up_to(&self, session: SessionId) -> u64 {
+        self.lane(session).lock().issued_up_to()
     }
 
     /// Closes a session: takes no more requests, lets those under way finish (or answers them "cancelled"), and gives
@@ -77,7 +101,7 @@ impl ResidentMemory {
         lane.count_host_answered();
         let session = lane.sessions.find(id).map_err(|refusal| refusal.into_error("shutdown"))?;
         session.phase = Phase::Closing;
-        session.cancelled = !drain;
+        session.cancelled_epoch = (!drain).then_some(id.epoch);
         Ok(lane.unanswered(id.index))
     }
 

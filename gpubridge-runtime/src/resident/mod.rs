@@ -32,7 +32,7 @@ use gpubridge_abstractions::{
 };
 
 pub use allocate::RestoredAllocation;
-pub use batch::Batch;
+pub use batch::{Answered, Batch};
 pub use call::{Call, Operation};
 use lane::{Budget, Chunks, DeviceSlots, Generations, LaneHost, LaneState};
 pub use operations::{Compute, Read, Write};
@@ -150,6 +150,11 @@ impl ResidentMemory {
         &self.config
     }
 
+    /// The device's index within its backend.
+    pub fn device_index(&self) -> DeviceIndex {
+        self.device_index
+    }
+
     /// The device.
     pub fn device(&self) -> &Arc<dyn Device> {
         &self.device
@@ -257,7 +262,7 @@ impl ResidentMemory {
     }
 
     fn is_cancelled(&self, id: SessionId) -> bool {
-        self.lane(id).lock().sessions.find_any(id).is_none_or(|session| session.cancelled)
+        self.lane(id).lock().sessions.is_cancelled(id)
     }
 
     fn compile(&self, spec: &KernelSpec) -> Result<(), Error> {

@@ -43,6 +43,10 @@ impl<'d> Write<'d> {
 impl Operation for Write<'_> {
     type Response = WriteResponse;
 
+    fn restart(&mut self) {
+        (self.done, self.piece, self.device_ns) = (0, 0, 0);
+    }
+
     #[inline]
     fn command(&mut self, lane: &mut LaneState, id: SessionId) -> Result<Command, Refusal> {
         let data = self.data?;
@@ -136,6 +140,10 @@ impl<'d> Read<'d> {
 
 impl Operation for Read<'_> {
     type Response = ReadResponse;
+
+    fn restart(&mut self) {
+        (self.done, self.piece, self.device_ns) = (0, 0, 0);
+    }
 
     #[inline]
     fn command(&mut self, lane: &mut LaneState, id: SessionId) -> Result<Command, Refusal> {
@@ -232,6 +240,10 @@ impl Compute {
 
 impl Operation for Compute {
     type Response = ComputeResponse;
+
+    fn restart(&mut self) {
+        self.is_cache_hit = true;
+    }
 
     #[inline]
     fn command(&mut self, lane: &mut LaneState, id: SessionId) -> Result<Command, Refusal> {

@@ -161,8 +161,8 @@ pub struct Session {
     /// The operation in pieces that has the turn; 0 for none.
     pub(crate) turn: u64,
     pub(crate) tracker: ResidentMemoryTracker,
-    /// Shut down without draining: what is pending is answered "cancelled".
-    pub(crate) cancelled: bool,
+    /// The epoch that was shut down without draining: what is pending of it is answered "cancelled".
+    pub(crate) cancelled_epoch: Option<u32>,
 }
 
 /// All sessions of a lane.
@@ -182,7 +182,7 @@ impl Sessions {
         let session = Session {
             epoch,
             phase: Phase::Named,
-            cancelled: false,
+            cancelled_epoch: None,
             owner: self.owners,
             quota_bytes: 0,
             live_bytes: 0,
@@ -218,6 +218,21 @@ impl Sessions {
             Some(session) if session.epoch == id.epoch && session.phase == Phase::Open => Ok(session),
             _ => Err(Refusal::NoSession),
         }
+    }
+
+    /// Gives an open session the next epoch, so that only the caller knows its name.
+    pub(crate) fn seal(&mut self, id: SessionId) -> Result<SessionId, Refusal> {
+        let session = self.find(id)?;
+        if session.turn != 0 {
+            return Err(Refusal::Busy);
+        }
+        session.epoch = session.epoch.wrapping_add(1);
+        Ok(SessionId { epoch: session.epoch, ..id })
+    }
+
+    /// Whether the session of this name was shut down without draining.
+    pub(crate) fn is_cancelled(&self, id: SessionId) -> bool {
+        self.sessions.get(id.index as usize).is_some_and(|session| session.cancelled_epoch == Some(id.epoch))
     }
 
     /// The session, whatever phase it is in.
