@@ -8,8 +8,8 @@
 //! - **Count.** Kernels work on `count` elements: the first ones of each buffer. Where a file says that the scalars or
 //!   the constants tell the shape, `count` is not looked at.
 //! - **Integers** wrap, and every device gives the same bits.
-//! - **Floats.** A sum is carried in f64 and rounded once, so it neither overflows nor cancels on the way; what exceeds
-//!   f32 then rounds to an infinity. NaN and the infinities spread by the rules of IEEE 754, and of a NaN that was
+//! - **Floats.** Sums of many terms are carried in f64 and rounded once: they do not overflow on the way, and what exceeds
+//!   f32 in the end is an infinity. NaN and the infinities spread by the rules of IEEE 754, and of a NaN that was
 //!   computed neither sign nor payload is told. Denormals are ordinary numbers; a device that flushes them differs by
 //!   up to 2⁻¹²⁶ for each term.
 

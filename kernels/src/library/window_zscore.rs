@@ -100,12 +100,15 @@ fn window_zscore(state: &[Cell<u32>], x: f32) -> f32 {
 #[inline]
 fn score(values: &[Cell<u32>], oldest: &Cell<u32>, x: f32) -> f32 {
     let number = |bits| f64::from(f32::from_bits(bits));
-    let (origin, n) = (number(oldest.get()), values.len() as f64);
-    let mean = sum(values, |bits| number(bits) - origin) / n;
-    let variance = sum(values, |bits| {
-        let distance = number(bits) - origin - mean;
-        distance * distance
-    }) / n;
+    let origin = number(oldest.get());
+    // Divided once, ahead of the sums: a division after each pass would only be waited for.
+    let share = 1.0 / values.len() as f64;
+    let mean = share * sum(values, |bits| number(bits) - origin);
+    let variance = share
+        * sum(values, |bits| {
+            let distance = number(bits) - origin - mean;
+            distance * distance
+        });
     let deviation = variance.sqrt();
     if deviation <= 1e-6 * (origin + mean).abs().max(1.0) {
         return 0.0;

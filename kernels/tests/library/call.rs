@@ -1,6 +1,7 @@
 //! Calls a CPU twin over plain vectors, as a device would: check, compile, run.
 
 use std::cell::Cell;
+use std::sync::LazyLock;
 
 use fastrand::Rng;
 use gpubridge_abstractions::{CallShape, KernelSpec, Scalars};
@@ -16,11 +17,14 @@ pub const SIZES: [usize; 17] = [0, 1, 2, 3, 7, 8, 63, 64, 65, 255, 256, 257, 1_0
 /// What a buffer holds beyond what a kernel writes.
 pub const CANARY: u32 = 0xfeed_beef;
 
+/// The library, built once.
+pub static LIBRARY: LazyLock<KernelLibrary> = LazyLock::new(library);
+
 /// One call of one kernel.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Call {
     kernel: Kernel,
-    spec: KernelSpec,
+    pub spec: KernelSpec,
     memory: Vec<Vec<Cell<u32>>>,
     /// For input, operand and output: which of `memory` it is.
     buffers: [Option<usize>; 3],
@@ -32,7 +36,7 @@ pub struct Call {
 impl Call {
     /// A call of a kernel of the library.
     pub fn new(spec: impl Into<KernelSpec>) -> Self {
-        Self::of(&library(), spec)
+        Self::of(&LIBRARY, spec)
     }
 
     pub fn of(library: &KernelLibrary, spec: impl Into<KernelSpec>) -> Self {

@@ -43,7 +43,7 @@ fn sum_adds() {
 }
 
 #[test]
-fn sum_of_floats_neither_overflows_nor_cancels_on_the_way() {
+fn sum_of_floats_is_carried_in_f64() {
     assert_eq!(sum_of(&[f32::MAX, f32::MAX, f32::MIN, f32::MIN, 1.0]), 1.0);
     assert_eq!(sum_of(&[f32::MAX, f32::MAX]), f32::INFINITY);
     assert_eq!(sum_of(&[1e-45f32; 100]), 1.4e-43, "denormals count");
