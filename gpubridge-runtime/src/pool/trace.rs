@@ -113,7 +113,7 @@ impl Trace {
             },
             Workload::PhaseShift => {
                 let phase = self.made as u64 * (DOUBLINGS + 1) / self.allocations as u64;
-                random.log_between(KIB << phase, 16 * KIB << phase)
+                random.log_between(KIB << phase, (16 * KIB) << phase)
             }
         }
     }
@@ -197,7 +197,7 @@ impl SplitMix {
 
     /// A number from `low` to `high`, both included; each as likely.
     pub fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + (u128::from(self.next()) * u128::from(high - low + 1) >> 64) as u64
+        low + ((u128::from(self.next()) * u128::from(high - low + 1)) >> 64) as u64
     }
 
     /// A number from `low` to `high`; each doubling as likely. `low` is at least 1.
