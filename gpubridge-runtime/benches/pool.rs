@@ -87,7 +87,7 @@ fn halves(criterion: &mut Criterion) {
                     steps[..LIVE].iter().map(|step| pool.allocate(step.1, 1, 0).expect("fits").block).collect();
                 (pool, blocks)
             },
-            |(pool, blocks)| blocks.iter().for_each(|&block| drop(pool.release(block, 1, 0, true))),
+            |(pool, blocks)| blocks.iter().for_each(|&block| assert!(pool.release(block, 1, 0, true).is_ok())),
             BatchSize::SmallInput,
         );
     });
@@ -99,7 +99,7 @@ fn halves(criterion: &mut Criterion) {
                 pool.allocate(64, 1, 0).expect("fits");
                 pool
             },
-            |pool| steps[..LIVE].iter().for_each(|step| drop(black_box(pool.allocate(step.1, 1, 0)))),
+            |pool| steps[..LIVE].iter().for_each(|step| assert!(black_box(pool.allocate(step.1, 1, 0)).is_ok())),
             BatchSize::SmallInput,
         );
     });
