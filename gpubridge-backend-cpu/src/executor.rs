@@ -1,8 +1,8 @@
 //! Executes one command of a lane: looks up what it names, checks it again, and does it or hands it to the worker.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Weak};
 
 use gpubridge_abstractions::{
     Bind, BufferUse, CallShape, Command, Completion, Compute, DeviceSlot, Opcode, PAYLOAD_BYTES, Scalars, Status,
@@ -61,12 +61,12 @@ pub(crate) struct Executor {
     heap: Arc<Heap>,
     table: Vec<Bound>,
     allocations: usize,
-    last_chunk: Option<Arc<Chunk>>,
+    last_chunk: Weak<Chunk>,
 }
 
 impl Executor {
     pub(crate) fn new(heap: Arc<Heap>, allocations: u32) -> Self {
-        Self { heap, table: Vec::new(), allocations: allocations as usize, last_chunk: None }
+        Self { heap, table: Vec::new(), allocations: allocations as usize, last_chunk: Weak::new() }
     }
 
     /// Executes a command; `staging` is its staging area.

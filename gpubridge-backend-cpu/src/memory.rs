@@ -15,6 +15,8 @@ use gpubridge_abstractions::{DeviceBuffer, Error, ErrorKind, MemoryType, SharedM
 
 /// Alignment of chunks and of device addresses given out for them.
 const ALIGNMENT: usize = 4096;
+/// Alignment of a block within its chunk.
+const BLOCK_ALIGNMENT: usize = 64;
 
 /// One piece of memory. It lives as long as a buffer or a bound slot refers to it.
 #[derive(Debug)]
@@ -162,25 +164,21 @@ impl Heap {
         Ok(Box::new(Buffer { heap: Arc::clone(self), chunk, memory_type }))
     }
 
-    /// The range at a device address, if it lies inside one chunk. `last` is the chunk of the lane's range before.
-    pub(crate) fn range(&self, address: u64, size_bytes: u64, last: &mut Option<Arc<Chunk>>) -> Option<Range> {
-        let within = |chunk: &Arc<Chunk>| {
+    /// The range at a device address, if it lies inside one chunk. `last` is the chunk of the lane's range before: a
+    /// weak reference, because a lane that is idle must not keep memory from being given back.
+    pub(crate) fn range(&self, address: u64, size_bytes: u64, last: &mut Weak<Chunk>) -> Option<Range> {
+        let within = |chunk: Arc<Chunk>| {
             let offset = usize::try_from(address.checked_sub(chunk.address)?).ok()?;
-            let end = offset.checked_add(usize::try_from(size_bytes).ok()?)?;
-            let aligned = offset.is_multiple_of(64);
-            (aligned && end <= chunk.layout.size()).then(|| Range {
-                chunk: Arc::clone(chunk),
-                offset,
-                size_bytes: size_bytes as usize,
-            })
+            let size_bytes = usize::try_from(size_bytes).ok()?;
+            let fits = offset.checked_add(size_bytes)? <= chunk.layout.size();
+            (fits && offset.is_multiple_of(BLOCK_ALIGNMENT)).then_some(Range { chunk, offset, size_bytes })
         };
-        if let Some(range) = last.as_ref().and_then(within) {
+        if let Some(range) = last.upgrade().and_then(within) {
             return Some(range);
         }
         let chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
-        let chunk = chunks.range(..=address).next_back()?.1.upgrade()?;
-        *last = Some(chunk);
-        last.as_ref().and_then(within)
+        *last = Weak::clone(chunks.range(..=address).next_back()?.1);
+        last.upgrade().and_then(within)
     }
 }
 
