@@ -24,16 +24,32 @@ const MAX_ROUNDS: usize = 9;
 const MAX_PARSED_ROWS: usize = 8_000_000;
 const MAX_PARSED_BYTES: usize = 256 * 1024 * 1024;
 
-/// How often the plain loop's time contains that of the actors: above 1 the actors are faster.
+/// Median times of the two.
+#[derive(Debug, Clone, Copy)]
+pub struct Pair {
+    /// The plain loop's.
+    pub plain_loop: Duration,
+    /// The actors'.
+    pub actors: Duration,
+}
+
+impl Pair {
+    /// The plain loop's time over the actors': above 1 the actors are faster.
+    pub fn ratio(&self) -> f64 {
+        self.plain_loop.as_secs_f64() / self.actors.as_secs_f64().max(f64::MIN_POSITIVE)
+    }
+}
+
+/// How the plain loop compares to the actors.
 #[derive(Debug, Clone, Copy)]
 pub struct Ratios {
     /// From the file to the scores.
-    pub from_file: f64,
+    pub from_file: Pair,
     /// From rows already parsed to the scores.
-    pub from_rows: f64,
+    pub from_rows: Pair,
     /// How many of the rows the second is about: all, unless there are very many.
     pub parsed_rows: usize,
-    /// How often each was run; the ratios are of medians.
+    /// How often each was run.
     pub rounds: usize,
 }
 
@@ -57,10 +73,10 @@ pub fn run(plan: &Plan) -> Result<Ratios, Error> {
         }
     }
     let rounds = times[0].len();
-    let [loop_file, loop_rows, actors_file, actors_rows] = times.map(median_seconds);
+    let [loop_file, loop_rows, actors_file, actors_rows] = times.map(median);
     Ok(Ratios {
-        from_file: loop_file / actors_file,
-        from_rows: loop_rows / actors_rows,
+        from_file: Pair { plain_loop: loop_file, actors: actors_file },
+        from_rows: Pair { plain_loop: loop_rows, actors: actors_rows },
         parsed_rows: parsed.rows.len(),
         rounds,
     })
@@ -169,7 +185,7 @@ impl Parsed {
     }
 }
 
-fn median_seconds(mut times: Vec<Duration>) -> f64 {
+fn median(mut times: Vec<Duration>) -> Duration {
     times.sort_unstable();
-    times[times.len() / 2].as_secs_f64()
+    times[times.len() / 2]
 }

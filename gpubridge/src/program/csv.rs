@@ -113,12 +113,12 @@ impl Rows {
     fn locate(&mut self) -> Result<Option<Located>, Error> {
         loop {
             let unread = &self.buffer[self.start..self.end];
-            let (length, commas) = match scan_plain(unread, &mut self.comma_at) {
-                Plain::Line { end, commas } => (end, commas),
+            let (length, commas, is_ascii) = match scan_plain(unread, &mut self.comma_at) {
+                Plain::Line { end, commas, is_ascii } => (end, commas, is_ascii),
                 Plain::Quote => return self.locate_quoted(),
                 Plain::RanOut { .. } if self.fill()? => continue,
                 Plain::RanOut { .. } if self.start == self.end => return Ok(None),
-                Plain::RanOut { commas } => (self.end - self.start, commas),
+                Plain::RanOut { commas } => (self.end - self.start, commas, false),
             };
             let start = self.start;
             self.start = self.end.min(start + length + 1);
@@ -129,7 +129,9 @@ impl Rows {
                 continue;
             }
             let line = self.lines;
-            check_utf8(row, line)?;
+            if !is_ascii {
+                check_utf8(row, line)?;
+            }
             check_field_count(commas + 1, self.columns, line)?;
             let comma_at = &self.comma_at;
             let field = |column: usize| {

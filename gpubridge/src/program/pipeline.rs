@@ -7,7 +7,7 @@ use super::error::{EngineError, Error};
 use super::keys::{Interned, Keys};
 use super::output::ScoreFile;
 use super::reference::Reference;
-use super::reorder::{Pending, Reorder};
+use super::reorder::{Reorder, Waiting};
 use super::tally::{Scored, Tally};
 use super::verify::Check;
 
@@ -59,16 +59,11 @@ pub struct Pipeline<'a, S> {
     scorer: S,
     keys: Keys,
     reorder: Reorder,
-    sink: Sink<'a>,
-    reference: Option<Reference>,
-    max_keys: u32,
-}
-
-/// Where scores go once it is their turn.
-struct Sink<'a> {
     tally: Tally,
     check: Option<Check>,
     output: Option<&'a mut ScoreFile>,
+    reference: Option<Reference>,
+    max_keys: u32,
 }
 
 impl<'a, S: Scorer> Pipeline<'a, S> {
@@ -78,8 +73,10 @@ impl<'a, S: Scorer> Pipeline<'a, S> {
         Pipeline {
             scorer,
             keys: Keys::default(),
-            reorder: Reorder::new(),
-            sink: Sink { tally: Tally::new(uses.threshold), check, output: uses.output },
+            reorder: Reorder::new(uses.reference.is_some() || uses.output.is_some()),
+            tally: Tally::new(uses.threshold),
+            check,
+            output: uses.output,
             reference: uses.reference,
             max_keys: uses.max_keys,
         }
@@ -97,7 +94,7 @@ impl<'a, S: Scorer> Pipeline<'a, S> {
         };
         let reference = self.reference.as_mut().map_or(0.0, |reference| reference.score(key, event.value));
         // The text is kept only where it will be written.
-        let text = if self.sink.output.is_some() { event.text } else { b"" };
+        let text = if self.output.is_some() { event.text } else { b"" };
         while !self.reorder.has_room(text.len()) {
             let before = self.reorder.completed();
             let reorder = &mut self.reorder;
@@ -108,7 +105,7 @@ impl<'a, S: Scorer> Pipeline<'a, S> {
             }
             self.use_completed()?;
         }
-        let token = self.reorder.push(Pending::new(event.row, key, event.value, reference), text);
+        let token = self.reorder.push(Waiting { row: event.row, key, value: event.value }, reference, text);
         let reorder = &mut self.reorder;
         self.scorer.submit(key, event.value, token, &mut |token, score| reorder.complete(token, score))?;
         self.use_completed()
@@ -123,27 +120,22 @@ impl<'a, S: Scorer> Pipeline<'a, S> {
             0 => {}
             missing => return Err(EngineError::MissingScores { missing }.into()),
         }
-        let Sink { tally, check, .. } = self.sink;
-        Ok(Finished { keys: self.keys, tally, check, latency_ns: self.reorder.into_latency_ns(), summary })
+        let Pipeline { keys, tally, check, reorder, .. } = self;
+        Ok(Finished { keys, tally, check, latency_ns: reorder.into_latency_ns(), summary })
     }
 
     fn use_completed(&mut self) -> Result<(), Error> {
-        while let Some((pending, text)) = self.reorder.pop()? {
-            self.sink.take(&pending, text, &self.keys)?;
-        }
-        Ok(())
-    }
-}
-
-impl Sink<'_> {
-    fn take(&mut self, pending: &Pending, text: &[u8], keys: &Keys) -> Result<(), Error> {
-        let &Pending { row, key, value, score, .. } = pending;
-        self.tally.observe(Scored { row, key, value, score });
-        if let Some(check) = &mut self.check {
-            check.observe(pending);
-        }
-        if let Some(output) = &mut self.output {
-            output.write_row(row, keys.text(key), text, score)?;
+        self.reorder.check()?;
+        while let Some((Waiting { row, key, value }, score)) = self.reorder.pop() {
+            let scored = Scored { row, key, value, score };
+            self.tally.observe(scored);
+            let Some((reference, text)) = self.reorder.pop_extras() else { continue };
+            if let Some(check) = &mut self.check {
+                check.observe(scored, reference);
+            }
+            if let Some(output) = &mut self.output {
+                output.write_row(row, self.keys.text(key), text, score)?;
+            }
         }
         Ok(())
     }
@@ -154,11 +146,14 @@ mod tests {
     use super::super::engine::{Identity, MetricValue};
     use super::super::window::Windows;
     use super::*;
+    use std::collections::VecDeque;
 
     /// Completes late and, across keys, in random order; can be told to misbehave.
     struct Late {
         windows: Windows,
-        waiting: Vec<(u32, u64, f32)>,
+        /// Tokens and scores of each key, in order.
+        waiting: Vec<VecDeque<(u64, f32)>>,
+        in_flight: usize,
         random: fastrand::Rng,
         capacity: usize,
         offset: f32,
@@ -169,7 +164,8 @@ mod tests {
         fn new(capacity: usize) -> Self {
             Late {
                 windows: Windows::new(8),
-                waiting: Vec::new(),
+                waiting: vec![VecDeque::new(); 64],
+                in_flight: 0,
                 random: fastrand::Rng::with_seed(5),
                 capacity,
                 offset: 0.0,
@@ -178,9 +174,9 @@ mod tests {
         }
 
         fn complete_one(&mut self, done: &mut impl FnMut(u64, f32)) {
-            let key = self.waiting[self.random.usize(..self.waiting.len())].0;
-            let oldest = self.waiting.iter().position(|each| each.0 == key).unwrap();
-            let (_, token, score) = self.waiting.remove(oldest);
+            let key = (self.random.usize(..64)..).map(|key| key % 64).find(|&key| !self.waiting[key].is_empty());
+            let (token, score) = self.waiting[key.unwrap()].pop_front().unwrap();
+            self.in_flight -= 1;
             if self.loses != Some(token) {
                 done(token, score + self.offset);
             }
@@ -200,22 +196,23 @@ mod tests {
             done: &mut impl FnMut(u64, f32),
         ) -> Result<(), EngineError> {
             let score = self.windows.score(key, value);
-            self.waiting.push((key, token, score));
-            if self.waiting.len() > self.capacity {
+            self.waiting[key as usize].push_back((token, score));
+            self.in_flight += 1;
+            if self.in_flight > self.capacity {
                 self.complete_one(done);
             }
             Ok(())
         }
 
         fn wait(&mut self, done: &mut impl FnMut(u64, f32)) -> Result<(), EngineError> {
-            if !self.waiting.is_empty() {
+            if self.in_flight > 0 {
                 self.complete_one(done);
             }
             Ok(())
         }
 
         fn finish(&mut self, done: &mut impl FnMut(u64, f32)) -> Result<Summary, EngineError> {
-            while !self.waiting.is_empty() {
+            while self.in_flight > 0 {
                 self.complete_one(done);
             }
             Ok(Summary::default())

@@ -6,6 +6,7 @@ use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
 
+use super::compare::Pair;
 use super::engine::MetricValue;
 use super::error::Error;
 use super::reference::TOLERANCE;
@@ -90,7 +91,9 @@ fn json(outcome: &Outcome) -> String {
         verified: outcome.max_abs_error.map(|_| true),
         max_abs_error: outcome.max_abs_error,
         metrics: finished.summary.metrics.iter().map(|each| (each.name.as_str(), &each.value)).collect(),
-        baseline: outcome.ratios.map(|each| JsonRatios { from_file: each.from_file, from_rows: each.from_rows }),
+        baseline: outcome
+            .ratios
+            .map(|each| JsonRatios { from_file: each.from_file.ratio(), from_rows: each.from_rows.ratio() }),
     };
     serde_json::to_string(&report).expect("names and numbers always serialize")
 }
@@ -129,8 +132,9 @@ fn describe(text: &mut String, plan: &Plan, outcome: &Outcome) -> fmt::Result {
     if let Some(ratios) = outcome.ratios {
         let rows = grouped(ratios.parsed_rows as u64);
         writeln!(text, "plain loop's time / actors' time, medians of {} rounds in turn", ratios.rounds)?;
-        line(text, "from the file", &format!("{:.2}", ratios.from_file))?;
-        line(text, "from rows", &format!("{:.2}, {rows} rows already parsed", ratios.from_rows))?;
+        let spelled = |pair: Pair| format!("{:.2} ({:.1?} / {:.1?})", pair.ratio(), pair.plain_loop, pair.actors);
+        line(text, "from the file", &spelled(ratios.from_file))?;
+        line(text, "from rows", &format!("{}, {rows} rows already parsed", spelled(ratios.from_rows)))?;
     }
     describe_largest(text, outcome)?;
     writeln!(text, "metrics")?;

@@ -3,32 +3,32 @@
 use super::error::Error;
 use super::keys::Keys;
 use super::reference::{TOLERANCE, compare};
-use super::reorder::Pending;
+use super::tally::Scored;
 
 /// What has been found so far.
 #[derive(Debug, Default)]
 pub struct Check {
     checked: u64,
     mismatches: u64,
-    first: Option<Pending>,
+    first: Option<(Scored, f64)>,
     max_abs_error: f64,
 }
 
 impl Check {
     /// Compares a completed row's score with its reference.
-    pub fn observe(&mut self, pending: &Pending) {
-        let (error, is_within) = compare(pending.score, pending.reference);
+    pub fn observe(&mut self, scored: Scored, reference: f64) {
+        let (error, is_within) = compare(scored.score, reference);
         self.checked += 1;
         self.max_abs_error = self.max_abs_error.max(error);
         if !is_within {
             self.mismatches += 1;
-            self.first.get_or_insert(*pending);
+            self.first.get_or_insert((scored, reference));
         }
     }
 
     /// The largest difference, if all were within the tolerance.
     pub fn conclude(&self, keys: &Keys) -> Result<f64, Error> {
-        let Some(first) = &self.first else { return Ok(self.max_abs_error) };
+        let Some((first, reference)) = self.first else { return Ok(self.max_abs_error) };
         Err(Error::Verification {
             mismatches: self.mismatches,
             scored: self.checked,
@@ -36,7 +36,7 @@ impl Check {
             row: first.row,
             key: String::from_utf8_lossy(keys.text(first.key)).into_owned(),
             score: first.score,
-            reference: first.reference,
+            reference,
         })
     }
 }
@@ -45,10 +45,8 @@ impl Check {
 mod tests {
     use super::*;
 
-    fn scored(row: u64, score: f32) -> Pending {
-        let mut pending = Pending::new(row, 0, 0.0, 2.0);
-        pending.score = score;
-        pending
+    fn scored(row: u64, score: f32) -> Scored {
+        Scored { row, key: 0, value: 0.0, score }
     }
 
     #[test]
@@ -57,7 +55,7 @@ mod tests {
         keys.intern(b"N1", 1);
         let mut check = Check::default();
         for (row, score) in [(1, 2.0), (2, 2.5), (3, f32::NAN)] {
-            check.observe(&scored(row, score));
+            check.observe(scored(row, score), 2.0);
         }
         let message = check.conclude(&keys).unwrap_err().to_string();
         assert_eq!(
@@ -71,7 +69,7 @@ mod tests {
     fn agreement_gives_the_largest_difference() {
         let mut check = Check::default();
         for score in [2.0, 2.0005] {
-            check.observe(&scored(1, score));
+            check.observe(scored(1, score), 2.0);
         }
         let error = check.conclude(&Keys::default()).unwrap();
         assert!((error - 0.0005).abs() < 1e-6);
