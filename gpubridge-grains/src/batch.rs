@@ -1,6 +1,7 @@
 //! Many computations in flight from one thread, over many grains.
 
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 
 use gpubridge_abstractions::{ComputeMessage, Error, GpuMemoryHandle, KernelSpec, Parameters};
 use gpubridge_runtime::{Answered, Batch};
@@ -12,14 +13,14 @@ use crate::wait::wait;
 /// A pipeline of computations over a silo's grains: each [`GrainBatch::compute`] submits one and, once the depth is
 /// reached, answers the oldest. Answers come in the order of submission.
 #[derive(Debug)]
-pub struct GrainBatch<'s> {
-    shared: &'s Shared,
-    batch: Batch<'s>,
+pub struct GrainBatch {
+    shared: Arc<Shared>,
+    batch: Batch,
 }
 
-impl<'s> GrainBatch<'s> {
-    pub(crate) fn new(shared: &'s Shared, depth: NonZeroUsize) -> Self {
-        Self { shared, batch: shared.memory.batch(depth) }
+impl GrainBatch {
+    pub(crate) fn new(shared: Arc<Shared>, depth: NonZeroUsize) -> Self {
+        Self { batch: shared.memory.batch(depth), shared }
     }
 
     /// Submits a computation; `token` comes back with its answer. Returns the oldest answer when the pipeline is full.
@@ -40,7 +41,7 @@ impl<'s> GrainBatch<'s> {
         token: u64,
     ) -> Result<Option<Answered>, Error> {
         let entry = grain.entry();
-        entry.touch(self.shared);
+        entry.touch(&self.shared);
         let (input, output) = (input.map(|handle| handle.id), output.map(|handle| handle.id));
         let mut message = ComputeMessage::new(self.batch.envelope(), kernel, input, output);
         message.parameters = parameters;

@@ -92,7 +92,7 @@ impl Silo {
         config: SiloConfig,
     ) -> Result<Self, Error> {
         let epoch = storage.begin_epoch().await?;
-        let memory = ResidentMemory::open(device, ResidentMemoryConfig { epoch, ..config.memory })?;
+        let memory = Arc::new(ResidentMemory::open(device, ResidentMemoryConfig { epoch, ..config.memory })?);
         let shared = Arc::new(Shared {
             memory,
             storage,
@@ -128,8 +128,8 @@ impl Silo {
     }
 
     /// Keeps up to `depth` computations in flight from this thread, over any of the silo's grains.
-    pub fn batch(&self, depth: NonZeroUsize) -> GrainBatch<'_> {
-        GrainBatch::new(&self.shared, depth)
+    pub fn batch(&self, depth: NonZeroUsize) -> GrainBatch {
+        GrainBatch::new(Arc::clone(&self.shared), depth)
     }
 
     /// The metrics of the device. Blocking: takes each lane's guard for a moment.
@@ -167,7 +167,7 @@ impl Silo {
 /// What all references to a silo share.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) memory: ResidentMemory,
+    pub(crate) memory: Arc<ResidentMemory>,
     storage: Arc<dyn GrainStorage>,
     pub(crate) config: SiloConfig,
     pub(crate) epoch: u64,

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
+use std::sync::Arc;
 use std::time::Instant;
 
 use gpubridge_abstractions::{ComputeMessage, ComputeResponse, Envelope, Error, Status, Taken, Ticket};
@@ -23,8 +24,8 @@ const SAMPLE: u64 = 64;
 ///
 /// Dropping it gives up the answers that were not taken; the device finishes what was submitted.
 #[derive(Debug)]
-pub struct Batch<'m> {
-    memory: &'m ResidentMemory,
+pub struct Batch {
+    memory: Arc<ResidentMemory>,
     in_flight: VecDeque<Flight>,
     depth: usize,
     now: Instant,
@@ -43,8 +44,8 @@ struct Flight {
 /// What a batch answers with: the caller's token and the response.
 pub type Answered = (u64, Result<ComputeResponse, Error>);
 
-impl<'m> Batch<'m> {
-    pub(crate) fn new(memory: &'m ResidentMemory, depth: NonZeroUsize) -> Self {
+impl Batch {
+    pub(crate) fn new(memory: Arc<ResidentMemory>, depth: NonZeroUsize) -> Self {
         // Half of a lane's slots: the device never waits for work, and others find room.
         let depth = depth.get().min(memory.config().ring.slots as usize / 2);
         Self { memory, in_flight: VecDeque::with_capacity(depth + 1), depth, now: Instant::now(), readings: 0 }
@@ -122,7 +123,7 @@ impl<'m> Batch<'m> {
                     }
                     lane.waiters.room();
                     let response = if completion.status == Status::Ok {
-                        Ok(flight.operation.response(self.memory, self.now, &completion))
+                        Ok(flight.operation.response(&self.memory, self.now, &completion))
                     } else {
                         Err(Refusal::Device(completion.status).into_error("compute"))
                     };
@@ -144,7 +145,7 @@ impl<'m> Batch<'m> {
     }
 }
 
-impl Drop for Batch<'_> {
+impl Drop for Batch {
     fn drop(&mut self) {
         for flight in &mut self.in_flight {
             self.memory.lane(flight.session).completions.abandon(&mut flight.ticket);

@@ -212,8 +212,8 @@ impl ResidentMemory {
     }
 
     /// Keeps up to `depth` computations in flight from this thread.
-    pub fn batch(&self, depth: NonZeroUsize) -> Batch<'_> {
-        Batch::new(self, depth)
+    pub fn batch(self: &Arc<Self>, depth: NonZeroUsize) -> Batch {
+        Batch::new(Arc::clone(self), depth)
     }
 
     pub(crate) fn clock(&self) -> &Clock {
