@@ -85,9 +85,11 @@ impl<M: Words> DeviceLane<M> {
         self.control(PARKED).swap(1, AcqRel);
     }
 
-    /// Takes the announcement back.
+    /// Takes the announcement back: the device found something to do.
     pub fn retract_sleep(&self) {
-        self.control(PARKED).swap(0, AcqRel);
+        // Relaxed: a wake-up that comes all the same does no harm. A swap, not a store, so that `announce_sleep` still
+        // reads on from the host's swaps.
+        self.control(PARKED).swap(0, Relaxed);
     }
 
     fn control(&self, word: usize) -> &M::Word {

@@ -79,6 +79,7 @@ impl Rig {
     /// Submits a numbered command and has it answered, but not taken.
     fn answered(&mut self, number: u64) -> Ticket {
         let ticket = self.submit(number);
+        assert!(!self.completions.is_complete(ticket.sequence()), "an old answer counts for a new command");
         let reply = self.poll(number);
         self.device.complete(reply, &answer(number));
         ticket
