@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 use gpubridge_abstractions::{
-    Bind, BufferUse, CallShape, Command, Completion, Compute, DeviceSlot, Opcode, PAYLOAD_BYTES, Scalars, Status,
-    Transfer,
+    Bind, BufferUse, CallShape, Command, Completion, Compute, DeviceSlot, KernelDeclaration, Opcode, PAYLOAD_BYTES,
+    Scalars, Status, Transfer,
 };
 use gpubridge_kernels::{Answer, Elements, Invocation};
 
@@ -195,14 +195,23 @@ impl Executor {
         let count = if call.count == 0 { whole } else { u64::from(call.count) };
         let scalars = Scalars(call.scalars);
         let shape = CallShape { elements, count, scalars, constants: kernel.constants };
-        (kernel.declaration.check)(&shape).map_err(|_| Status::InvalidArgument)?;
         let count = count as usize;
-        if kernel.declaration.placement.in_ring((kernel.declaration.work)(&shape)) {
+        if runs_in_ring(&kernel.declaration, &shape)? {
             return Ok(Step::Done(run_kernel(kernel, buffers, count, scalars)));
         }
         let buffers = buffers.map(|range| range.cloned());
         Ok(Step::Beside(Task::Kernel { kernel: Arc::clone(kernel), buffers, count, scalars }))
     }
+}
+
+/// Checks a call and says where it runs. What the declaration brings along is a user's code like the kernel itself, so
+/// its panic is a fault of this command, too.
+fn runs_in_ring(declaration: &KernelDeclaration, shape: &CallShape) -> Result<bool, Status> {
+    let checked = catch_unwind(|| {
+        (declaration.check)(shape).map_err(|_| Status::InvalidArgument)?;
+        Ok(declaration.placement.in_ring((declaration.work)(shape)))
+    });
+    checked.unwrap_or(Err(Status::KernelFault))
 }
 
 fn run_kernel(kernel: &Compiled, buffers: [Option<&Range>; 3], count: usize, scalars: Scalars) -> Completion {

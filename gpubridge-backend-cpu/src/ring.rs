@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
-use std::thread::{self, Thread};
+use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{Error, ErrorKind, Lane, Ring, RingConfig};
@@ -17,22 +17,23 @@ use crate::report;
 use crate::serve::{ServedLane, Server};
 use crate::worker::Worker;
 
+/// Longer deadlines are cut to this, so that any may be given.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long dropping a ring waits for work that is under way.
 const DROP_DEADLINE: Duration = Duration::from_secs(5);
 
-/// Where a ring thread is in its life.
+/// Where a ring thread is in its life. It is launched inactive.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Phase {
-    Launched = 0,
-    Inactive = 1,
-    Active = 2,
-    Terminated = 3,
+    Inactive = 0,
+    Active = 1,
+    Terminated = 2,
 }
 
 impl Phase {
     fn from_number(number: u8) -> Self {
-        [Self::Launched, Self::Inactive, Self::Active, Self::Terminated][usize::from(number)]
+        [Self::Inactive, Self::Active, Self::Terminated][usize::from(number)]
     }
 }
 
@@ -47,10 +48,9 @@ pub(crate) struct Control {
 
 impl Control {
     fn new() -> Self {
-        let launched = Phase::Launched;
         Self {
-            wanted: AtomicU8::new(launched as u8),
-            reached: Mutex::new(launched),
+            wanted: AtomicU8::new(Phase::Inactive as u8),
+            reached: Mutex::new(Phase::Inactive),
             changed: Condvar::new(),
             thread: OnceLock::new(),
         }
@@ -75,20 +75,26 @@ impl Control {
         drop(self.changed.wait_while(guard, |_| self.wanted() == phase).unwrap_or_else(PoisonError::into_inner));
     }
 
-    fn want(&self, phase: Phase) {
+    /// Tells the thread to follow into `phase`; false when it was told to terminate, which is final.
+    fn want(&self, phase: Phase) -> bool {
         let guard = self.lock();
+        if self.wanted() == Phase::Terminated && phase != Phase::Terminated {
+            return false;
+        }
         // Release: pairs with the Acquire load in `wanted`.
         self.wanted.store(phase as u8, Ordering::Release);
         drop(guard);
         self.changed.notify_all();
         self.wake();
+        true
     }
 
-    fn wait_reached(&self, phase: Phase, until: Instant) -> bool {
-        let guard = self.lock();
+    /// Waits for the thread to come into `phase`, or to end, and returns the phase it is in.
+    fn wait_reached(&self, phase: Phase, until: Instant) -> Phase {
         let left = until.saturating_duration_since(Instant::now());
-        let waited = self.changed.wait_timeout_while(guard, left, |reached| *reached != phase);
-        *waited.unwrap_or_else(PoisonError::into_inner).0 == phase
+        let on_the_way = |reached: &mut Phase| *reached != phase && *reached != Phase::Terminated;
+        let waited = self.changed.wait_timeout_while(self.lock(), left, on_the_way);
+        *waited.unwrap_or_else(PoisonError::into_inner).0
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Phase> {
@@ -110,7 +116,7 @@ pub(crate) struct CpuRing {
     config: RingConfig,
     lanes: Mutex<Vec<Option<Lane>>>,
     completions: Vec<HostCompletions<Arc<LaneMemory>>>,
-    threads: Vec<Arc<Control>>,
+    threads: Vec<(Arc<Control>, JoinHandle<()>)>,
 }
 
 impl CpuRing {
@@ -123,14 +129,14 @@ impl CpuRing {
     ) -> Result<Self, Error> {
         let cores = report::cores() as u32;
         let wanted = if cpu.ring_threads == 0 { cores / 2 } else { cpu.ring_threads };
-        let threads: Vec<_> = (0..wanted.clamp(1, config.lanes)).map(|_| Arc::new(Control::new())).collect();
+        let controls: Vec<_> = (0..wanted.clamp(1, config.lanes)).map(|_| Arc::new(Control::new())).collect();
         let layout = LaneLayout::new(config.slots, config.staging_bytes);
-        let mut served: Vec<Vec<ServedLane>> = threads.iter().map(|_| Vec::new()).collect();
+        let mut served: Vec<Vec<ServedLane>> = controls.iter().map(|_| Vec::new()).collect();
         let (mut lanes, mut completions) = (Vec::new(), Vec::new());
         for index in 0..config.lanes as usize {
-            let thread = index % threads.len();
+            let thread = index % controls.len();
             let memory = Arc::new(LaneMemory::new(layout.words()));
-            let wake: Arc<dyn Wake> = Arc::<Control>::clone(&threads[thread]);
+            let wake: Arc<dyn Wake> = Arc::<Control>::clone(&controls[thread]);
             let host = HostLane::new(Arc::clone(&memory), layout, Some(wake));
             served[thread].push(ServedLane::new(
                 DeviceLane::new(memory, layout),
@@ -141,31 +147,37 @@ impl CpuRing {
             let lane = Lane { completions: Arc::new(host.completions()), submitter: Box::new(host.into_submitter()) };
             lanes.push(Some(lane));
         }
-        let ring = Self { config, lanes: Mutex::new(lanes), completions, threads };
-        for (index, (control, lanes)) in ring.threads.iter().zip(served).enumerate() {
+        let mut ring = Self { config, lanes: Mutex::new(lanes), completions, threads: Vec::new() };
+        for (index, (control, lanes)) in controls.into_iter().zip(served).enumerate() {
             let spin = if cores == 1 { Duration::ZERO } else { cpu.spin };
-            start(index, Arc::clone(control), lanes, KernelCopy::new(Arc::clone(&kernels)), spin).map_err(|error| {
+            let kernels = KernelCopy::new(Arc::clone(&kernels));
+            let started = start(index, Arc::clone(&control), lanes, kernels, spin).map_err(|error| {
                 Error::new(ErrorKind::Io, "cpu.launch", "a ring thread could not be started").with_source(error)
             })?;
+            ring.threads.push((control, started));
         }
         Ok(ring)
     }
 
     /// Brings all threads into `phase`.
     fn move_to(&self, phase: Phase, deadline: Duration, operation: &'static str) -> Result<(), Error> {
-        let until = Instant::now() + deadline;
-        if phase != Phase::Terminated && self.threads.iter().any(|control| control.wanted() == Phase::Terminated) {
-            return Err(Error::new(ErrorKind::InvalidState, operation, "the ring is terminated: launch another"));
+        let until = Instant::now() + deadline.min(LONGEST_WAIT);
+        let wanted = self.threads.iter().all(|(control, _)| control.want(phase));
+        let mut reached = self.threads.iter().map(|(control, _)| control.wait_reached(phase, until));
+        let other = if wanted { reached.find(|reached| *reached != phase) } else { Some(Phase::Terminated) };
+        match other {
+            None => Ok(()),
+            Some(Phase::Terminated) => {
+                Err(Error::new(ErrorKind::InvalidState, operation, "the ring is terminated: launch another"))
+            }
+            Some(_) => Err(Error::new(
+                ErrorKind::Timeout,
+                operation,
+                format!(
+                    "a ring thread is still at work after {deadline:?}: a kernel may not end; wait longer or restart"
+                ),
+            )),
         }
-        self.threads.iter().for_each(|control| control.want(phase));
-        if self.threads.iter().all(|control| control.wait_reached(phase, until)) {
-            return Ok(());
-        }
-        Err(Error::new(
-            ErrorKind::Timeout,
-            operation,
-            format!("a ring thread is still at work after {deadline:?}: a kernel may not end; wait longer or restart"),
-        ))
     }
 }
 
@@ -175,14 +187,13 @@ fn start(
     lanes: Vec<ServedLane>,
     kernels: KernelCopy,
     spin: Duration,
-) -> std::io::Result<()> {
+) -> std::io::Result<JoinHandle<()>> {
     let wake: Arc<dyn Wake> = Arc::<Control>::clone(&control);
-    let worker = Worker::start(format!("gpubridge-work-{index}"), wake)?;
+    let worker = Worker::start(index, &wake)?;
     thread::Builder::new().name(format!("gpubridge-ring-{index}")).spawn(move || {
         control.thread.get_or_init(thread::current);
         Server { lanes, kernels, worker, control, spin }.run();
-    })?;
-    Ok(())
+    })
 }
 
 impl Ring for CpuRing {
@@ -211,6 +222,9 @@ impl Ring for CpuRing {
 impl Drop for CpuRing {
     fn drop(&mut self) {
         // A thread that does not end in time is left to itself: it owns what it works on.
-        let _ = self.terminate(DROP_DEADLINE);
+        if self.terminate(DROP_DEADLINE).is_ok() {
+            // A thread that panicked has said so on standard error; there is nothing left of it to end.
+            self.threads.drain(..).for_each(|(_, thread)| drop(thread.join()));
+        }
     }
 }

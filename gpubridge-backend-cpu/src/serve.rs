@@ -115,7 +115,6 @@ impl ServedLane {
             self.device.complete(reply, &cancelled);
         }
         self.device.publish_consumed();
-        self.completions.device_ended();
     }
 }
 
@@ -133,16 +132,18 @@ pub(crate) struct Server {
 impl Server {
     /// Serves until the ring is terminated.
     pub(crate) fn run(mut self) {
-        let mut phase = Phase::Launched;
+        let mut phase = Phase::Inactive;
         let mut beats = 0;
         loop {
             let wanted = self.control.wanted();
             if wanted != phase {
-                self.finish_started();
-                if wanted == Phase::Terminated {
-                    self.lanes.iter_mut().for_each(ServedLane::cancel);
+                if !self.finish_started(wanted) {
+                    continue;
                 }
                 phase = wanted;
+                if phase == Phase::Terminated {
+                    return self.end();
+                }
                 self.control.reached(phase);
             }
             match phase {
@@ -150,8 +151,7 @@ impl Server {
                     self.serve_until_idle(&mut beats);
                     self.wait_for_work();
                 }
-                Phase::Launched | Phase::Inactive => self.control.wait_while(phase),
-                Phase::Terminated => return,
+                Phase::Inactive | Phase::Terminated => self.control.wait_while(phase),
             }
         }
     }
@@ -185,11 +185,35 @@ impl Server {
         lane.resumed.push(origin.grain);
     }
 
-    /// Waits for the work that was started beside the ring; starts no more.
-    fn finish_started(&mut self) {
-        while let Some((origin, completion)) = self.worker.wait_result() {
-            self.finish(origin, &completion);
+    /// Waits for the work that was started beside the ring; starts no more. Returns false when another phase is wanted
+    /// before that work has ended.
+    fn finish_started(&mut self, wanted: Phase) -> bool {
+        loop {
+            if wanted == Phase::Terminated {
+                // Whatever does not end holds nobody else up.
+                self.lanes.iter_mut().for_each(ServedLane::cancel);
+            }
+            while let Some((origin, completion)) = self.worker.try_result() {
+                self.finish(origin, &completion);
+            }
+            if self.worker.is_idle() {
+                return true;
+            }
+            if self.control.wanted() != wanted {
+                return false;
+            }
+            // A result and a change of phase leave a token behind, so that neither is slept through.
+            thread::park();
         }
+    }
+
+    /// The end of the thread, after everything was answered.
+    fn end(mut self) {
+        // Submissions have been refused for a while: this is for the ones that were under way then.
+        self.lanes.iter_mut().for_each(ServedLane::cancel);
+        self.lanes.iter().for_each(|lane| lane.completions.device_ended());
+        self.worker.end();
+        self.control.reached(Phase::Terminated);
     }
 
     /// Spins, then parks, until there is work or another phase is wanted.

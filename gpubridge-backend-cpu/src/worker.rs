@@ -1,8 +1,8 @@
-//! The worker thread: work that is declared beside the ring.
+//! The worker threads: work that is declared beside the ring, and zeroing of large blocks.
 
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
+use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use gpubridge_abstractions::Completion;
@@ -18,39 +18,42 @@ pub(crate) struct Origin {
     pub(crate) reply: Reply,
 }
 
-/// A ring thread's worker. Tasks run in the order they came; at most a ring's slots are under way.
+type Work = (Origin, Task);
+
+/// A ring thread's workers: one for kernels, and one for zeroing, which always ends and need not wait for a kernel that
+/// may not. Each runs its tasks in the order they came; at most a ring's slots are under way.
 #[derive(Debug)]
 pub(crate) struct Worker {
-    tasks: Sender<(Origin, Task)>,
+    kernels: Sender<Work>,
+    zeroing: Sender<Work>,
     results: Receiver<(Origin, Completion)>,
     outstanding: usize,
+    threads: [JoinHandle<()>; 2],
 }
 
 impl Worker {
-    /// Starts the thread; `ring_thread` is woken for every result. The thread ends when the worker is dropped.
-    pub(crate) fn start(name: String, ring_thread: Arc<dyn Wake>) -> std::io::Result<Self> {
-        let (tasks, inbox) = channel::<(Origin, Task)>();
+    /// Starts the threads of ring thread `index`, which is woken for every result.
+    pub(crate) fn start(index: usize, ring_thread: &Arc<dyn Wake>) -> std::io::Result<Self> {
         let (outbox, results) = channel();
-        thread::Builder::new().name(name).spawn(move || {
-            for (origin, task) in inbox {
-                let started = Instant::now();
-                let mut completion = task.run();
-                completion.device_time_ns = sampled_ns(started);
-                // Memory that the task alone kept alive is freed here, not by the ring thread.
-                drop(task);
-                if outbox.send((origin, completion)).is_err() {
-                    return;
-                }
-                ring_thread.wake();
-            }
-        })?;
-        Ok(Self { tasks, results, outstanding: 0 })
+        let start = |name: String| -> std::io::Result<(Sender<Work>, JoinHandle<()>)> {
+            let (tasks, inbox) = channel();
+            let (outbox, ring_thread) = (outbox.clone(), Arc::clone(ring_thread));
+            let thread = thread::Builder::new().name(name).spawn(move || work(inbox, &outbox, &*ring_thread))?;
+            Ok((tasks, thread))
+        };
+        let (kernels, kernel_thread) = start(format!("gpubridge-work-{index}"))?;
+        let (zeroing, zeroing_thread) = start(format!("gpubridge-zero-{index}"))?;
+        Ok(Self { kernels, zeroing, results, outstanding: 0, threads: [kernel_thread, zeroing_thread] })
     }
 
     /// Hands a task over.
     pub(crate) fn submit(&mut self, origin: Origin, task: Task) {
         self.outstanding += 1;
-        self.tasks.send((origin, task)).expect("the worker ends after its ring thread");
+        let tasks = match task {
+            Task::Kernel { .. } => &self.kernels,
+            Task::Zero { .. } => &self.zeroing,
+        };
+        tasks.send((origin, task)).expect("the workers end after their ring thread");
     }
 
     /// A result, if there is one.
@@ -64,13 +67,31 @@ impl Worker {
         Some(result)
     }
 
-    /// The next result, waited for; `None` when no task is under way.
-    pub(crate) fn wait_result(&mut self) -> Option<(Origin, Completion)> {
-        if self.outstanding == 0 {
-            return None;
+    /// Whether no task is under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.outstanding == 0
+    }
+
+    /// Ends the threads. No task is under way.
+    pub(crate) fn end(self) {
+        let Self { kernels, zeroing, threads, .. } = self;
+        drop((kernels, zeroing));
+        // A thread that panicked has said so on standard error; there is nothing left of it to end.
+        threads.into_iter().for_each(|thread| drop(thread.join()));
+    }
+}
+
+fn work(inbox: Receiver<Work>, outbox: &Sender<(Origin, Completion)>, ring_thread: &dyn Wake) {
+    for (origin, task) in inbox {
+        let started = Instant::now();
+        let mut completion = task.run();
+        completion.device_time_ns = sampled_ns(started);
+        // Memory that the task alone kept alive is freed here, not by the ring thread.
+        drop(task);
+        if outbox.send((origin, completion)).is_err() {
+            return;
         }
-        self.outstanding -= 1;
-        Some(self.results.recv().expect("the worker ends after its ring thread"))
+        ring_thread.wake();
     }
 }
 
