@@ -38,7 +38,7 @@ pub struct StreamArgs {
     #[arg(long, value_name = "COLUMN")]
     pub value: String,
     /// How many earlier values of its key a value is scored against
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=65_536))]
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=65_536), allow_negative_numbers = true)]
     pub window: u32,
     /// Scores of at least this size are counted as anomalies
     #[arg(long, default_value_t = 3.0, value_parser = parse_threshold, allow_negative_numbers = true)]
@@ -59,7 +59,7 @@ pub struct StreamArgs {
     #[arg(long)]
     pub skip_bad: bool,
     /// Stop when there are more distinct keys than this
-    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub max_keys: u32,
     /// Print the report as one JSON object
     #[arg(long)]

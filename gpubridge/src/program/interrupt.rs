@@ -4,6 +4,7 @@
 //! or takes nothing) cannot look, so after a grace period the program is ended from outside it.
 
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,6 +31,7 @@ pub fn install() -> Result<(), Error> {
         if let Some(path) = temporary.take() {
             let _ = fs::remove_file(path);
         }
+        let _ = writeln!(io::stderr(), "error: {}", Error::Interrupted);
         process::exit(i32::from(EXIT_INTERRUPTED));
     };
     ctrlc::set_handler(handler).map_err(|error| Error::Signals(error.to_string()))

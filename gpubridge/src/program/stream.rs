@@ -7,7 +7,7 @@ use super::cli::StreamArgs;
 use super::compare::{self, Ratios};
 use super::csv::Rows;
 use super::engine::{self, Identity, Scorer};
-use super::error::Error;
+use super::error::{EngineError, Error};
 use super::interrupt;
 use super::output::{ScoreFile, is_standard_output};
 use super::pipeline::{Event, Finished, Pipeline, Uses};
@@ -87,18 +87,25 @@ pub struct Outcome {
 pub fn run(plan: &Plan) -> Result<Outcome, Error> {
     check_plan(plan)?;
     interrupt::install()?;
+    let mut outcome = score(plan, || engine::open(&plan.backend, plan.window, plan.max_keys))?;
+    if plan.baseline {
+        outcome.ratios = Some(compare::run(plan)?);
+    }
+    report::print(plan, &outcome)?;
+    Ok(outcome)
+}
+
+/// Scores the input on the engine that `open_engine` starts. Only scores that pass their checks
+/// get to their file.
+fn score<S: Scorer>(plan: &Plan, open_engine: impl FnOnce() -> Result<S, EngineError>) -> Result<Outcome, Error> {
     let mut output = plan.output.as_deref().map(ScoreFile::create).transpose()?;
-    let mut outcome = score(plan, output.as_mut())?;
+    let mut outcome = feed(plan, open_engine, output.as_mut())?;
     if let Some(check) = &outcome.finished.check {
         outcome.max_abs_error = Some(check.conclude(&outcome.finished.keys)?);
     }
     if let Some(output) = output {
         output.commit()?;
     }
-    if plan.baseline {
-        outcome.ratios = Some(compare::run(plan)?);
-    }
-    report::print(plan, &outcome)?;
     Ok(outcome)
 }
 
@@ -131,11 +138,15 @@ fn check_input(input: &Input, path: &Path) -> Result<(), Error> {
     }
 }
 
-fn score(plan: &Plan, output: Option<&mut ScoreFile>) -> Result<Outcome, Error> {
+fn feed<S: Scorer>(
+    plan: &Plan,
+    open_engine: impl FnOnce() -> Result<S, EngineError>,
+    output: Option<&mut ScoreFile>,
+) -> Result<Outcome, Error> {
     let source = plan.input.open()?;
     let progress = Progress::for_input(&source);
     let mut rows = Rows::new(source, &plan.key, &plan.value)?;
-    let scorer = engine::open(&plan.backend, plan.window, plan.max_keys)?;
+    let scorer = open_engine()?;
     let identity = scorer.identity();
     let uses = Uses {
         threshold: plan.threshold,
@@ -151,4 +162,87 @@ fn score(plan: &Plan, output: Option<&mut ScoreFile>) -> Result<Outcome, Error> 
     let finished = pipeline.finish()?;
     let elapsed = start.elapsed();
     Ok(Outcome { counts, finished, identity, elapsed, max_abs_error: None, ratios: None })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::super::engine::Summary;
+    use super::*;
+
+    /// Scores everything with the same number.
+    struct Wrong(f32);
+
+    impl Scorer for Wrong {
+        fn add_key(&mut self, _key: u32, _text: &[u8]) -> Result<(), EngineError> {
+            Ok(())
+        }
+
+        fn submit(
+            &mut self,
+            _key: u32,
+            _value: f32,
+            token: u64,
+            done: &mut impl FnMut(u64, f32),
+        ) -> Result<(), EngineError> {
+            done(token, self.0);
+            Ok(())
+        }
+
+        fn wait(&mut self, _done: &mut impl FnMut(u64, f32)) -> Result<(), EngineError> {
+            Ok(())
+        }
+
+        fn finish(&mut self, _done: &mut impl FnMut(u64, f32)) -> Result<Summary, EngineError> {
+            Ok(Summary::default())
+        }
+
+        fn identity(&self) -> Identity {
+            Identity { backend: "wrong".into(), device: "test".into(), reason: "test".into() }
+        }
+    }
+
+    fn plan(output: PathBuf, verify: bool) -> Plan {
+        Plan {
+            input: Input::Embedded { name: "test", bytes: b"k,v\na,1\na,3\na,5\n" },
+            key: "k".into(),
+            value: "v".into(),
+            window: 8,
+            threshold: 3.0,
+            backend: "auto".into(),
+            output: Some(output),
+            verify,
+            baseline: false,
+            skip_bad: false,
+            max_keys: 10,
+            json: false,
+        }
+    }
+
+    #[test]
+    fn wrong_scores_end_with_1_and_leave_the_output_as_it_was() {
+        let directory = tempfile::tempdir().unwrap();
+        for existing in [None, Some("old")] {
+            let path = directory.path().join("scores.csv");
+            if let Some(text) = existing {
+                fs::write(&path, text).unwrap();
+            }
+            // The scores are 0, 0, 3: the first two are missed by a little more than is allowed.
+            let error = score(&plan(path.clone(), true), || Ok(Wrong(0.00101))).unwrap_err();
+            assert_eq!(error.exit_code(), 1);
+            assert!(error.to_string().starts_with("verification failed: 3 of 3 scores"), "{error}");
+            assert_eq!(fs::read_to_string(&path).ok().as_deref(), existing);
+            assert_eq!(fs::read_dir(directory.path()).unwrap().count(), existing.iter().count());
+        }
+    }
+
+    #[test]
+    fn without_verification_scores_are_taken_as_they_are() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("scores.csv");
+        let outcome = score(&plan(path.clone(), false), || Ok(Wrong(0.5))).unwrap();
+        assert_eq!(outcome.max_abs_error, None);
+        assert_eq!(fs::read_to_string(path).unwrap(), "row,key,value,score\n1,a,1,0.5\n2,a,3,0.5\n3,a,5,0.5\n");
+    }
 }
