@@ -2,10 +2,13 @@
 
 use std::fmt;
 
+use gpubridge::DeviceInfo;
+use gpubridge::kernels::library;
+use gpubridge::runtime::{BackendDevices, Selection};
 use serde::Serialize;
 
+use super::actors::Actors;
 use super::error::EngineError;
-use super::window::Windows;
 
 /// Computes scores, one actor per key, with many rows in flight.
 ///
@@ -95,72 +98,35 @@ pub struct DeviceLine {
     pub detail: String,
 }
 
-const BASELINE: &str = "baseline loop";
-const BACKENDS: [&str; 2] = ["auto", "cpu"];
-
-/// Checks that a backend of this name can be asked for.
-pub fn check_backend(name: &str) -> Result<(), EngineError> {
-    if BACKENDS.contains(&name) {
-        return Ok(());
-    }
-    Err(EngineError::UnknownBackend { name: name.to_owned(), known: BACKENDS.join(", ") })
+/// Chooses the backend for a run; the reason says why.
+pub fn select(backend: &str) -> Result<Selection, EngineError> {
+    gpubridge::backends(library()).select(Some(backend), None).map_err(EngineError::Backend)
 }
 
-/// Starts an engine for windows of `window` values and at most `max_keys` actors.
-pub fn open(backend: &str, window: u32, _max_keys: u32) -> Result<impl Scorer + use<>, EngineError> {
-    check_backend(backend)?;
-    Ok(LoopScorer { windows: Windows::new(window), keys: 0, computed: 0 })
+/// Starts the actors for windows of `window` values and at most `max_keys` keys.
+pub fn open(backend: &str, window: u32, max_keys: u32) -> Result<impl Scorer + use<>, EngineError> {
+    Actors::start(select(backend)?, window, max_keys)
 }
 
 /// The devices that actors can live on.
 pub fn devices() -> Vec<DeviceLine> {
-    let threads = std::thread::available_parallelism().map_or(1, |count| count.get());
-    let detail = format!("scores on the calling thread, {threads} hardware threads here");
-    vec![DeviceLine { backend: BASELINE.into(), device: "host".into(), detail }]
+    let lines = |each: BackendDevices| match each.devices {
+        Ok(devices) => devices.iter().map(|info| line(&each.backend, info)).collect(),
+        Err(error) => vec![DeviceLine { backend: each.backend, device: "none".into(), detail: error.to_string() }],
+    };
+    gpubridge::backends(library()).devices().into_iter().flat_map(lines).collect()
 }
 
-/// Computes each score at once, on the calling thread.
-#[derive(Debug)]
-struct LoopScorer {
-    windows: Windows,
-    keys: u64,
-    computed: u64,
-}
-
-impl Scorer for LoopScorer {
-    fn add_key(&mut self, _key: u32, _text: &[u8]) -> Result<(), EngineError> {
-        self.keys += 1;
-        Ok(())
-    }
-
-    fn submit(&mut self, key: u32, value: f32, token: u64, done: &mut impl FnMut(u64, f32)) -> Result<(), EngineError> {
-        self.computed += 1;
-        done(token, self.windows.score(key, value));
-        Ok(())
-    }
-
-    fn wait(&mut self, _done: &mut impl FnMut(u64, f32)) -> Result<(), EngineError> {
-        Ok(())
-    }
-
-    fn finish(&mut self, _done: &mut impl FnMut(u64, f32)) -> Result<Summary, EngineError> {
-        let metric = |name: &str, value| Metric { name: name.into(), value };
-        let per_window = self.computed as f64 / self.keys.max(1) as f64;
-        Ok(Summary {
-            metrics: vec![
-                metric("device_type", MetricValue::Text("CPU".into())),
-                metric("windows", MetricValue::Count(self.keys)),
-                metric("scores_computed", MetricValue::Count(self.computed)),
-                metric("average_scores_per_window", MetricValue::Number(per_window)),
-            ],
-        })
-    }
-
-    fn identity(&self) -> Identity {
-        Identity {
-            backend: BASELINE.into(),
-            device: "host".into(),
-            reason: "no device backend is built into this program".into(),
-        }
-    }
+fn line(backend: &str, info: &DeviceInfo) -> DeviceLine {
+    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
+    let detail = format!(
+        "{} {}, {} units at {} MHz, {:.1} of {:.1} GiB free",
+        info.architecture,
+        info.kind,
+        info.compute_units,
+        info.clock_mhz,
+        gib(info.available_memory_bytes),
+        gib(info.total_memory_bytes)
+    );
+    DeviceLine { backend: backend.into(), device: format!("{} {}", info.index, info.name), detail }
 }

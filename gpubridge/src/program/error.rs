@@ -83,9 +83,12 @@ pub enum Error {
 /// A failure of the engine behind the actors.
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
-    /// No backend has this name.
-    #[error("unknown backend {name:?}; known are: {known}")]
-    UnknownBackend { name: String, known: String },
+    /// The backend asked for is unknown or cannot work here.
+    #[error("{0}")]
+    Backend(gpubridge::Error),
+    /// A call of the actors failed.
+    #[error("{0}")]
+    Device(gpubridge::Error),
     /// A score came back for a row that does not wait for one.
     #[error("internal fault: a score came back for token {token}, which is not in flight")]
     StrayCompletion { token: u64 },
@@ -100,7 +103,7 @@ impl Error {
         match self {
             Error::ReaderGone => 0,
             Error::Interrupted => EXIT_INTERRUPTED,
-            Error::Engine(EngineError::UnknownBackend { .. }) => EXIT_BAD_INPUT,
+            Error::Engine(EngineError::Backend(_)) => EXIT_BAD_INPUT,
             Error::Verification { .. } | Error::Demonstration { .. } | Error::Engine(_) | Error::Signals(_) => {
                 EXIT_FAILED
             }

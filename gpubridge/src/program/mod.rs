@@ -8,6 +8,7 @@
 //! - `tally`, `reference`, `verify`, `output`, `report`, `progress`: what becomes of the scores
 //! - `stream`, `compare`, `demonstration`, `devices`: the commands
 
+mod actors;
 mod cli;
 mod compare;
 mod csv;

@@ -115,7 +115,7 @@ pub fn output_is_standard_output(plan: &Plan) -> bool {
 }
 
 fn check_plan(plan: &Plan) -> Result<(), Error> {
-    engine::check_backend(&plan.backend)?;
+    engine::select(&plan.backend)?;
     // Looked at first: a run must not find out after an hour.
     if let Input::File(path) = &plan.input {
         check_input(&plan.input, path)?;

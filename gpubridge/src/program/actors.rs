@@ -1,0 +1,136 @@
+//! The actors: one resident grain per key, its window in device memory, its scores computed in the ring.
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use gpubridge::grains::storage::MemoryStorage;
+use gpubridge::grains::{GrainBatch, GrainKey, GrainRef, Silo, SiloConfig, wait};
+use gpubridge::kernels::id::WINDOW_ZSCORE;
+use gpubridge::runtime::{Answered, Selection};
+use gpubridge::{Error, GpuMemoryHandle, KernelSpec, MemoryType, Parameters, ResidentMemoryMetrics};
+
+use super::engine::{Identity, Metric, MetricValue, Scorer, Summary};
+use super::error::EngineError;
+
+/// Rows in flight: enough that neither the parser nor the ring waits for the other's time slice.
+const DEPTH: NonZeroUsize = NonZeroUsize::new(512).expect("not 0");
+/// Bytes of a window's state before its values: how many there are, and where the next goes.
+const HEADER_BYTES: u64 = 8;
+
+/// Scores rows through a silo's grains. Nothing is stored: two runs are alike and leave nothing behind.
+#[derive(Debug)]
+pub struct Actors {
+    silo: Silo,
+    batch: GrainBatch,
+    kernel: KernelSpec,
+    state_bytes: u64,
+    windows: Vec<(GrainRef, GpuMemoryHandle)>,
+    identity: Identity,
+}
+
+impl Actors {
+    /// Starts a silo on the selected device.
+    pub fn start(selection: Selection, window: u32, max_keys: u32) -> Result<Self, EngineError> {
+        let state_bytes = HEADER_BYTES + 4 * u64::from(window);
+        let mut config = SiloConfig::default();
+        config.max_grains = max_keys as usize;
+        config.memory.memory_budget_bytes = budget_bytes(&selection, state_bytes, max_keys);
+        let storage = Arc::new(MemoryStorage::new());
+        let silo = wait(Silo::start(selection.open()?, storage, config))?;
+        Ok(Self {
+            batch: silo.batch(DEPTH),
+            silo,
+            kernel: KernelSpec::new(WINDOW_ZSCORE).with_constants([window, 0]),
+            state_bytes,
+            windows: Vec::new(),
+            identity: Identity {
+                backend: selection.backend.name().to_owned(),
+                device: selection.info.name,
+                reason: selection.reason,
+            },
+        })
+    }
+}
+
+impl Scorer for Actors {
+    fn add_key(&mut self, _: u32, text: &[u8]) -> Result<(), EngineError> {
+        let grain = self.silo.grain(grain_key(text))?;
+        let window = wait(grain.allocate(self.state_bytes, MemoryType::Default))?;
+        self.windows.push((grain, window));
+        Ok(())
+    }
+
+    #[inline]
+    fn submit(&mut self, key: u32, value: f32, token: u64, done: &mut impl FnMut(u64, f32)) -> Result<(), EngineError> {
+        let (grain, window) = &self.windows[key as usize];
+        let parameters = Parameters::new().with_f32(value);
+        let answered = self.batch.compute(grain, self.kernel, None, Some(*window), parameters, token)?;
+        answered.map_or(Ok(()), |answered| complete(answered, done))
+    }
+
+    fn wait(&mut self, done: &mut impl FnMut(u64, f32)) -> Result<(), EngineError> {
+        self.batch.next().map_or(Ok(()), |answered| complete(answered, done))
+    }
+
+    fn finish(&mut self, done: &mut impl FnMut(u64, f32)) -> Result<Summary, EngineError> {
+        while let Some(answered) = self.batch.next() {
+            complete(answered, done)?;
+        }
+        Ok(Summary { metrics: metrics(&self.silo.metrics()) })
+    }
+
+    fn identity(&self) -> Identity {
+        self.identity.clone()
+    }
+}
+
+fn complete((token, response): Answered, done: &mut impl FnMut(u64, f32)) -> Result<(), EngineError> {
+    let score = response?.result.f32_at(0).ok_or(EngineError::MissingScores { missing: 1 })?;
+    done(token, score);
+    Ok(())
+}
+
+/// Room for every key's window twice over, within what the device has free now.
+fn budget_bytes(selection: &Selection, state_bytes: u64, max_keys: u32) -> u64 {
+    const MIN_BYTES: u64 = 1 << 30;
+    let wanted = (state_bytes * u64::from(max_keys)).saturating_mul(2).max(MIN_BYTES);
+    wanted.min(selection.info.available_memory_bytes)
+}
+
+/// The grain of a key's text. Texts that a grain cannot be named by, being too long, are named by their hash.
+fn grain_key(text: &[u8]) -> GrainKey {
+    GrainKey::from(&*String::from_utf8_lossy(text))
+}
+
+fn metrics(metrics: &ResidentMemoryMetrics) -> Vec<Metric> {
+    use MetricValue::{Count, Number, Text};
+    let now = SystemTime::now();
+    let values = [
+        ("total_pool_size_bytes", Count(metrics.total_pool_size_bytes)),
+        ("used_pool_size_bytes", Count(metrics.used_pool_size_bytes)),
+        ("pool_utilization", Number(metrics.pool_utilization)),
+        ("pool_hit_count", Count(metrics.pool_hit_count)),
+        ("pool_miss_count", Count(metrics.pool_miss_count)),
+        ("pool_hit_rate", Number(metrics.pool_hit_rate)),
+        ("total_messages_processed", Count(metrics.total_messages_processed)),
+        ("messages_per_second", Number(metrics.messages_per_second)),
+        ("average_message_latency_ns", Number(metrics.average_message_latency_ns)),
+        ("pending_message_count", Count(metrics.pending_message_count)),
+        ("active_allocation_count", Count(metrics.active_allocation_count)),
+        ("total_allocated_bytes", Count(metrics.total_allocated_bytes)),
+        ("kernel_cache_size", Count(metrics.kernel_cache_size)),
+        ("kernel_cache_hit_rate", Number(metrics.kernel_cache_hit_rate)),
+        ("device_type", Text(metrics.device_type.clone())),
+        ("device_name", Text(metrics.device_name.clone())),
+        ("uptime_seconds", Number(metrics.uptime(now).as_secs_f64())),
+        ("average_allocation_size_bytes", Number(metrics.average_allocation_size())),
+    ];
+    values.into_iter().map(|(name, value)| Metric { name: name.to_owned(), value }).collect()
+}
+
+impl From<Error> for EngineError {
+    fn from(error: Error) -> Self {
+        Self::Device(error)
+    }
+}
