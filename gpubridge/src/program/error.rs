@@ -84,7 +84,7 @@ pub enum Error {
 #[derive(Debug, thiserror::Error)]
 pub enum EngineError {
     /// The backend asked for is unknown or cannot work here.
-    #[error("{0}")]
+    #[error("{}", .0.message())]
     Backend(gpubridge::Error),
     /// A call of the actors failed.
     #[error("{0}")]
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(Error::Interrupted.exit_code(), 130);
         assert_eq!(Error::Demonstration { expected: "a".into(), seen: "b".into() }.exit_code(), 1);
         assert_eq!(Error::from(EngineError::StrayCompletion { token: 3 }).exit_code(), 1);
-        let unknown = EngineError::UnknownBackend { name: "x".into(), known: "auto, cpu".into() };
+        let unknown = EngineError::Backend(gpubridge::Error::new(gpubridge::ErrorKind::NotFound, "select", "x"));
         assert_eq!(Error::from(unknown).exit_code(), 2);
     }
 }
