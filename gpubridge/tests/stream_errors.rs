@@ -122,7 +122,10 @@ fn options_out_of_range() {
     assert!(usage(&["--threshold", "-1"]).contains("finite and not negative"));
     assert!(usage(&["--max-keys", "0"]).contains("--max-keys"));
     assert!(usage(&["--what"]).contains("--what"));
-    assert_eq!(usage(&["--backend", "abacus"]), "there is no backend `abacus` (the caller's choice); there are: cpu, auto");
+    assert_eq!(
+        usage(&["--backend", "abacus"]),
+        "there is no backend `abacus` (the caller's choice); there are: cpu, auto"
+    );
 }
 
 #[test]

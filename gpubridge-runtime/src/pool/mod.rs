@@ -20,7 +20,6 @@ mod arena;
 mod bins;
 mod class;
 mod links;
-mod remote;
 mod report;
 pub mod trace;
 
@@ -31,7 +30,6 @@ use gpubridge_abstractions::{DeviceBuffer, Error, ErrorKind};
 use arena::Arena;
 use bins::{Bins, Taken};
 use class::{CLASSES, GRANULE_BYTES, MAX_BLOCK_BYTES, class_bytes, class_of};
-pub use remote::{RemoteFull, RemoteReleaser, RemoteReleases, remote_releases};
 pub use report::{ClassReport, PoolReport, PoolStats};
 
 /// The step of chunk sizes, in bytes.
