@@ -19,6 +19,8 @@ use super::error::EngineError;
 ///   call, with the token it was submitted with. Rows of one key are computed, and completed, in
 ///   the order of submission; rows of different keys in any order.
 /// - A call that has to wait for the device gives up at the engine's deadline, with an error.
+/// - Dropped without [`finish`](Self::finish), after an error or an interrupt, it stops without
+///   waiting for rows in flight.
 /// - Tokens count up from 0 without gaps, and no more than
 ///   [`MAX_IN_FLIGHT`](super::reorder::MAX_IN_FLIGHT) are in flight.
 pub trait Scorer {

@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Write};
 
 use serde::Serialize;
 
-use super::compare::Pair;
+use super::compare::{Pair, Ratios};
 use super::engine::MetricValue;
 use super::error::Error;
 use super::reference::TOLERANCE;
@@ -129,12 +129,8 @@ fn describe(text: &mut String, plan: &Plan, outcome: &Outcome) -> fmt::Result {
     describe_speed(text, outcome)?;
     line(text, "backend", &format!("{}: {}", identity.backend, identity.reason))?;
     line(text, "device", &identity.device)?;
-    if let Some(ratios) = outcome.ratios {
-        let rows = grouped(ratios.parsed_rows as u64);
-        writeln!(text, "plain loop's time / actors' time, medians of {} rounds in turn", ratios.rounds)?;
-        let spelled = |pair: Pair| format!("{:.2} ({:.1?} / {:.1?})", pair.ratio(), pair.plain_loop, pair.actors);
-        line(text, "from the file", &spelled(ratios.from_file))?;
-        line(text, "from rows", &format!("{}, {rows} rows already parsed", spelled(ratios.from_rows)))?;
+    if let Some(ratios) = &outcome.ratios {
+        describe_ratios(text, ratios, outcome.counts.rows)?;
     }
     describe_largest(text, outcome)?;
     writeln!(text, "metrics")?;
@@ -159,6 +155,17 @@ fn describe_speed(text: &mut String, outcome: &Outcome) -> fmt::Result {
             "p50 {p50}, p99 {p99}, p99.9 {p999}; submit → completion, {samples} samples, one row in {SAMPLE_EVERY}"
         ),
     )
+}
+
+fn describe_ratios(text: &mut String, ratios: &Ratios, rows: u64) -> fmt::Result {
+    let spelled = |pair: Pair| format!("{:.2} ({:.1?} / {:.1?})", pair.ratio(), pair.plain_loop, pair.actors);
+    let parsed_rows = grouped(ratios.parsed_rows as u64);
+    let rows_per_second = rows as f64 / ratios.parsing.as_secs_f64().max(f64::MIN_POSITIVE);
+    writeln!(text, "plain loop's time / actors' time, medians of {} rounds in turn", ratios.rounds)?;
+    line(text, "from the file", &spelled(ratios.from_file))?;
+    line(text, "from rows", &format!("{}, {parsed_rows} rows already parsed", spelled(ratios.from_rows)))?;
+    let parsing = format!("{:.1?} of each from the file, {} rows/s", ratios.parsing, grouped(rows_per_second as u64));
+    line(text, "parsing", &parsing)
 }
 
 fn describe_largest(text: &mut String, outcome: &Outcome) -> fmt::Result {
