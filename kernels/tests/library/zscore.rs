@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use fastrand::Rng;
 use gpubridge_abstractions::{KernelSpec, Scalars};
+use gpubridge_kernels::library::window_zscore::state_elements;
 use gpubridge_kernels::{Answer, CpuKernel, Elements, Invocation, id, library};
 
 use crate::call::{CANARY, Call, OUTPUT};
@@ -203,6 +204,7 @@ fn a_state_that_was_overwritten_does_no_harm() {
 
 #[test]
 fn what_cannot_be_scored_is_refused() {
+    assert_eq!(state_elements(64) * 4, 264);
     let call =
         |window, elements, x: f32| Call::new(spec(window)).buffer(OUTPUT, &vec![0u32; elements]).scalar(x).try_run();
     assert!(call(64, 66, 1.0).is_ok() && call(65_536, 65_538, 1.0).is_ok() && call(2, 70, -1e30).is_ok());
