@@ -144,6 +144,7 @@ fn a_window_that_does_not_vary_scores_zero() {
     assert_eq!(third(-1e-6, 1e-6), 0.0, "1e-6 as f32 is just below");
     assert_eq!(third(-1e-6f32.next_up(), 1e-6f32.next_up()), 7.0 / 1e-6f32.next_up());
     assert_eq!(third(99_999.91, 100_000.09), 0.0);
+    assert_eq!(third(-99_999.91, -100_000.09), 0.0);
     assert!(third(99_999.9, 100_000.125) < -8e5);
     assert!(third(-99_999.9, -100_000.125) > 8e5, "the mean's absolute value counts");
     // The first two values have no score, however far apart, and a score may exceed f32.
