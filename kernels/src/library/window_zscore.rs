@@ -8,7 +8,8 @@
 //! everything at mean 1e5 and σ 1 already; the twin takes two passes over the differences `d` to the window's oldest
 //! value: their mean, then the squares of their distances from it, all in f64, where differences of f32 neither
 //! overflow nor underflow. The oldest value is one of the window, so `|mean(d)| ≤ √W · σ`: however far off it lies, no
-//! sum is more than √W = 256 times as large as what is left of it, and that costs f64 8 of its 53 bits.
+//! sum is more than √W = 256 times as large as what is left of it, and that costs f64 8 of its 53 bits. That holds for
+//! any value of the window: which one is the oldest cannot be told from the score.
 //!
 //! It costs f32 8 of 24, so a device without fast f64 keeps the bar as well, provided that it scales: it takes the
 //! differences of the halved values, is done if none reaches 5e-7 (then σ is below 1e-6), multiplies them by the power
