@@ -3,7 +3,7 @@
 
 mod element;
 mod kernel;
-mod library;
+pub mod library;
 pub mod ring;
 
 pub use element::{Element, Elements};

@@ -1,11 +1,11 @@
-//! The kernel library: one file for each kernel, with its id, declaration, checks and CPU twin.
+//! The kernel library: one module for each kernel, with its id, declaration, checks and CPU twin.
 //!
-//! A kernel's file opens with its formula and what its buffers and scalars are. What holds for all of them:
+//! A kernel's module opens with its formula and what its buffers and scalars are. What holds for all of them:
 //!
 //! - **Checks.** A call whose shape passes a kernel's `check` cannot panic its twin, whatever its buffers hold, and
-//!   writes nothing but the elements that the file names. Whether the right buffers were named is the caller's to
+//!   writes nothing but the elements that the module names. Whether the right buffers were named is the caller's to
 //!   check, from the declaration.
-//! - **Count.** Kernels work on `count` elements: the first ones of each buffer. Where a file says that the scalars or
+//! - **Count.** Kernels work on `count` elements: the first ones of each buffer. Where a module says that the scalars or
 //!   the constants tell the shape, `count` is not looked at.
 //! - **Integers** wrap, and every device gives the same bits.
 //! - **Floats.** Sums of many terms are carried in f64 and rounded once: they do not overflow on the way, and what exceeds
@@ -13,23 +13,24 @@
 //!   computed neither sign nor payload is told. Denormals are ordinary numbers; a device that flushes them differs by
 //!   up to 2⁻¹²⁶ for each term.
 
-mod add;
-mod copy;
-mod dot;
-mod fill;
-mod histogram;
-mod inclusive_scan;
-mod matmul;
-mod matvec;
-mod mean_variance;
-mod min_max;
+pub mod add;
+pub mod copy;
+pub mod dot;
+pub mod fill;
+pub mod histogram;
+pub mod inclusive_scan;
+pub mod matmul;
+pub mod matvec;
+pub mod mean_variance;
+pub mod min_max;
+pub mod saxpy;
+pub mod scale;
+pub mod sum;
+pub mod top_k;
+pub mod window_zscore;
+
 mod number;
-mod saxpy;
-mod scale;
-mod sum;
 mod sums;
-mod top_k;
-mod window_zscore;
 
 use gpubridge_abstractions::{CallShape, Placement, Tolerance};
 

@@ -8,11 +8,12 @@
 //! everything at mean 1e5 and σ 1 already; the twin takes two passes over the differences `d` to the window's oldest
 //! value: their mean, then the squares of their distances from it, all in f64, where differences of f32 neither
 //! overflow nor underflow. The oldest value is one of the window, so `|mean(d)| ≤ √W · σ`: however far off it lies, no
-//! sum is more than √W = 256 times as large as what is left of it, and that costs f64 8 of its 53 bits.
+//! sum is more than √W = 256 times as large as what is left of it, and that costs f64 8 of its 53 bits. That holds for
+//! any value of the window: which one is the oldest cannot be told from the score.
 //!
-//! It costs f32 8 of 24, so a device without fast f64 keeps the bar as well, provided that it scales: it halves the
-//! values, takes the differences, multiplies them by the power of two that brings the largest to about 1 (none are
-//! needed if that is below 1e-6, where σ is too), and adds up as for any long sum. It may then take a window whose σ is
+//! It costs f32 8 of 24, so a device without fast f64 keeps the bar as well, provided that it scales: it takes the
+//! differences of the halved values, is done if none reaches 5e-7 (then σ is below 1e-6), multiplies them by the power
+//! of two that brings the largest to about 1, and adds up as for any long sum. It may then take a window whose σ is
 //! within 1e-4 of the limit for one that does not vary, or the other way round.
 //!
 //! # Call
@@ -40,7 +41,10 @@ pub const WINDOW_ZSCORE: KernelId = KernelId(15);
 /// Elements of the state before the values: `count` and `next`.
 const HEADER: usize = 2;
 
-const WINDOW_RANGE: &str = "window is not between 2 and 65536";
+/// Elements of the state of a window of so many values: 66, or 264 bytes, for 64.
+pub const fn state_elements(window: u32) -> u64 {
+    HEADER as u64 + window as u64
+}
 
 pub(super) fn kernel() -> Kernel {
     let declaration = KernelDeclaration {
@@ -63,20 +67,20 @@ pub(super) fn kernel() -> Kernel {
 }
 
 fn check_window(window: u32) -> Result<(), &'static str> {
-    require((2..=65_536).contains(&window), WINDOW_RANGE)
+    require((2..=65_536).contains(&window), "window is not between 2 and 65536")
 }
 
 fn check(shape: &CallShape) -> Result<(), &'static str> {
     let ([window, _], [_, _, output]) = (shape.constants, shape.elements);
     check_window(window)?;
-    require(u64::from(window) + HEADER as u64 <= output, OUTPUT_SHORT)?;
+    require(state_elements(window) <= output, OUTPUT_SHORT)?;
     require(shape.scalars.f32(0).is_finite(), "x is not finite")
 }
 
 fn compile(spec: &KernelSpec) -> Result<CpuKernel, String> {
     let [window, _] = spec.constants;
     check_window(window).map_err(|why| format!("{why}: {window}"))?;
-    let elements = window as usize + HEADER;
+    let elements = state_elements(window) as usize;
     Ok(Arc::new(move |call, answer| {
         answer.push(window_zscore(call.output.first(elements).cells(), call.scalars.f32(0)));
     }))

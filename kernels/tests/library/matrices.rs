@@ -1,9 +1,10 @@
 //! matvec, matmul.
 
 use fastrand::Rng;
+use gpubridge_abstractions::{CallShape, Scalars};
 use gpubridge_kernels::id;
 
-use crate::call::{CANARY, Call, assert_rounded_once, random};
+use crate::call::{CANARY, Call, LIBRARY, assert_rounded_once, random};
 
 /// Dimensions around the blocks of the twins, and each beyond the loop bounds of devices.
 const SHAPES: [[usize; 3]; 17] = [
@@ -90,4 +91,23 @@ fn dimensions_that_do_not_fit_are_refused() {
     assert!(!matmul(0, 4, 5) && !matmul(3, 0, 5) && !matmul(3, 4, 0));
     assert!(!matmul(3, 5, 4) && !matmul(2, 4, 6) && !matmul(4, 3, 4));
     assert!(!matmul(u32::MAX, u32::MAX, u32::MAX) && !matmul(1 << 16, 1 << 16, 1 << 16));
+}
+
+#[test]
+fn products_of_dimensions_do_not_wrap() {
+    let side = 1 << 16;
+    let refuses = |kernel, dimensions: [u32; 3], elements| {
+        let scalars = (0..3).zip(dimensions).fold(Scalars::default(), |scalars, (at, x)| scalars.with_bits(at, x));
+        let check = LIBRARY.find(kernel).expect("registered").declaration.check;
+        check(&CallShape { elements, count: 1, scalars, constants: [0; 2] }).is_err()
+    };
+    let large = 1 << 32;
+    assert!(!refuses(id::MATVEC, [side, side, 0], [large, large, large]));
+    assert!(refuses(id::MATVEC, [side, side, 0], [large - 1, large, large]));
+    assert!(!refuses(id::MATMUL, [side; 3], [large; 3]));
+    for short in 0..3 {
+        let mut elements = [large; 3];
+        elements[short] -= 1;
+        assert!(refuses(id::MATMUL, [side; 3], elements));
+    }
 }

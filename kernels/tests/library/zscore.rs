@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use fastrand::Rng;
 use gpubridge_abstractions::{KernelSpec, Scalars};
+use gpubridge_kernels::library::window_zscore::state_elements;
 use gpubridge_kernels::{Answer, CpuKernel, Elements, Invocation, id, library};
 
 use crate::call::{CANARY, Call, OUTPUT};
@@ -143,6 +144,7 @@ fn a_window_that_does_not_vary_scores_zero() {
     assert_eq!(third(-1e-6, 1e-6), 0.0, "1e-6 as f32 is just below");
     assert_eq!(third(-1e-6f32.next_up(), 1e-6f32.next_up()), 7.0 / 1e-6f32.next_up());
     assert_eq!(third(99_999.91, 100_000.09), 0.0);
+    assert_eq!(third(-99_999.91, -100_000.09), 0.0);
     assert!(third(99_999.9, 100_000.125) < -8e5);
     assert!(third(-99_999.9, -100_000.125) > 8e5, "the mean's absolute value counts");
     // The first two values have no score, however far apart, and a score may exceed f32.
@@ -203,6 +205,7 @@ fn a_state_that_was_overwritten_does_no_harm() {
 
 #[test]
 fn what_cannot_be_scored_is_refused() {
+    assert_eq!(state_elements(64) * 4, 264);
     let call =
         |window, elements, x: f32| Call::new(spec(window)).buffer(OUTPUT, &vec![0u32; elements]).scalar(x).try_run();
     assert!(call(64, 66, 1.0).is_ok() && call(65_536, 65_538, 1.0).is_ok() && call(2, 70, -1e30).is_ok());
