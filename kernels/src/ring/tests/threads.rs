@@ -13,6 +13,33 @@ const SLOTS: u32 = 16;
 /// The grain of the last command.
 const LAST: u32 = u32::MAX;
 
+/// Turns without progress, on one thread, after which a message counts as lost. Each gives up the processor, so the
+/// others have had theirs many times over.
+const IDLE_TURNS: u64 = 10_000_000;
+
+/// Counts the turns of a thread that found nothing to do, so that a lost message fails a test instead of hanging it.
+#[derive(Default)]
+struct Patience(u64);
+
+impl Patience {
+    fn turn(&mut self) {
+        self.0 += 1;
+        assert!(self.0 < IDLE_TURNS, "a message was lost");
+        thread::yield_now();
+    }
+
+    /// Tries until there is a result.
+    fn until<T>(mut attempt: impl FnMut() -> Option<T>) -> T {
+        let mut patience = Self::default();
+        loop {
+            match attempt() {
+                Some(result) => return result,
+                None => patience.turn(),
+            }
+        }
+    }
+}
+
 /// A command with its number in the clear, so that whoever sees it can check the rest.
 fn stamped(number: u64) -> (Command, [u8; 24]) {
     let mut command = numbered(number);
@@ -30,6 +57,7 @@ fn serve(mut device: DeviceLane<Memory<AtomicU64>>, mut rng: Rng) {
     let mut at_work: Vec<(u64, Reply)> = Vec::new();
     let mut number = 0;
     let mut is_last = false;
+    let mut patience = Patience::default();
     while !is_last || !at_work.is_empty() {
         while let Some((command, reply)) = device.poll() {
             is_last = command.grain == LAST;
@@ -44,7 +72,9 @@ fn serve(mut device: DeviceLane<Memory<AtomicU64>>, mut rng: Rng) {
         }
         device.publish_consumed();
         if at_work.is_empty() {
-            thread::yield_now();
+            patience.turn();
+        } else {
+            patience = Patience::default();
         }
         for _ in 0..rng.usize(0..=at_work.len()) {
             let (number, reply) = at_work.swap_remove(rng.usize(0..at_work.len()));
@@ -73,12 +103,18 @@ fn take(completions: &HostCompletions<Memory<AtomicU64>>, ticket: &mut Ticket, n
     }
 }
 
-fn submit(submitter: &mut impl Submitter, command: &Command, staged: &[u8]) -> Option<Ticket> {
+fn try_submit(submitter: &mut impl Submitter, command: &Command, staged: &[u8]) -> Option<Ticket> {
     match submitter.try_submit(command, staged) {
         Ok(ticket) => Some(ticket),
         Err(SubmitError::Full) => None,
         Err(error) => panic!("{error}"),
     }
+}
+
+/// Ends [`serve`]. Nobody takes the answer.
+fn submit_last(submitter: &mut impl Submitter) {
+    let last = Command::new(Opcode::Compute, LAST, [0; PAYLOAD_WORDS]);
+    let _ticket = Patience::until(|| try_submit(submitter, &last, &[]));
 }
 
 /// One host thread that submits, takes in any order and abandons one answer in sixteen, against one device thread that
@@ -90,17 +126,19 @@ fn two_threads_lose_nothing() {
     let mut rng = Rng::with_seed(2);
     let mut awaited: VecDeque<(u64, Ticket)> = VecDeque::new();
     let mut number = 0;
+    let mut patience = Patience::default();
     while number < MESSAGES {
         let (command, staged) = stamped(number);
-        if let Some(mut ticket) = submit(&mut submitter, &command, &staged) {
+        if let Some(mut ticket) = try_submit(&mut submitter, &command, &staged) {
             if rng.u8(0..16) == 0 {
                 completions.abandon(&mut ticket);
             } else {
                 awaited.push_back((number, ticket));
             }
             number += 1;
+            patience = Patience::default();
         } else {
-            thread::yield_now();
+            patience.turn();
         }
         if !awaited.is_empty() {
             let chosen = rng.usize(0..awaited.len());
@@ -111,14 +149,9 @@ fn two_threads_lose_nothing() {
         }
     }
     for (number, mut ticket) in awaited {
-        while !take(&completions, &mut ticket, number) {
-            thread::yield_now();
-        }
+        Patience::until(|| take(&completions, &mut ticket, number).then_some(()));
     }
-    let last = Command::new(Opcode::Compute, LAST, [0; PAYLOAD_WORDS]);
-    while submit(&mut submitter, &last, &[]).is_none() {
-        thread::yield_now();
-    }
+    submit_last(&mut submitter);
     server.join().unwrap();
     assert_eq!((submitter.pending(), submitter.completed_below()), (0, submitter.next_sequence()));
 }
@@ -135,27 +168,17 @@ fn tickets_are_taken_on_other_threads() {
         let completions = Arc::clone(&completions);
         let taker = thread::spawn(move || {
             for (number, mut ticket) in tickets {
-                while !take(&completions, &mut ticket, number) {
-                    thread::yield_now();
-                }
+                Patience::until(|| take(&completions, &mut ticket, number).then_some(()));
             }
         });
         (sender, taker)
     });
     for number in 0..MESSAGES / 4 {
         let (command, staged) = stamped(number);
-        let ticket = loop {
-            match submit(&mut submitter, &command, &staged) {
-                Some(ticket) => break ticket,
-                None => thread::yield_now(),
-            }
-        };
+        let ticket = Patience::until(|| try_submit(&mut submitter, &command, &staged));
         takers[number as usize % 2].0.send((number, ticket)).unwrap();
     }
-    let last = Command::new(Opcode::Compute, LAST, [0; PAYLOAD_WORDS]);
-    while submit(&mut submitter, &last, &[]).is_none() {
-        thread::yield_now();
-    }
+    submit_last(&mut submitter);
     for (sender, taker) in takers {
         drop(sender);
         taker.join().unwrap();
