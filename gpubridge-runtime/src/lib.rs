@@ -1,7 +1,14 @@
 //! Registry, memory pool, kernel cache and resident memory of gpubridge.
 #![forbid(unsafe_code)]
 
+mod clock;
+mod kernel_cache;
 pub mod pool;
 mod registry;
+mod resident;
 
 pub use registry::{AUTO, BACKEND_VARIABLE, BackendDevices, BackendRegistry, Selection};
+pub use resident::{
+    Answered, Batch, Call, Compute, Operation, Read, ResidentMemory, ResidentMemoryConfig, RestoredAllocation,
+    SessionId, Write,
+};

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use gpubridge_abstractions::{Backend, DeviceIndex, DeviceInfo, DeviceStatus, Error, ErrorKind};
+use gpubridge_abstractions::{Backend, Device, DeviceIndex, DeviceInfo, DeviceStatus, Error, ErrorKind};
 
 /// The environment variable that names a backend where the caller named none.
 pub const BACKEND_VARIABLE: &str = "GPUBRIDGE_BACKEND";
@@ -46,6 +46,16 @@ pub struct Selection {
     pub info: DeviceInfo,
     /// What was chosen and why, and what was passed over and why, in a line.
     pub reason: String,
+}
+
+impl Selection {
+    /// Opens the device that was selected.
+    ///
+    /// # Errors
+    /// Those of [`Backend::open`].
+    pub fn open(&self) -> Result<Arc<dyn Device>, Error> {
+        self.backend.open(self.info.index)
+    }
 }
 
 /// The devices of one backend, or why there are none to be had.

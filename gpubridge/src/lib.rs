@@ -1,1 +1,45 @@
-//! Actors whose state lives in GPU memory: library and program.
+//! Actors whose state lives in GPU memory.
+//!
+//! This crate is the front door: it names what the other crates offer and knows which backends were built in. A feature
+//! makes a backend available and changes nothing else; the choice is made at run time.
+//!
+//! ```
+//! use std::sync::Arc;
+//!
+//! use gpubridge::grains::storage::MemoryStorage;
+//! use gpubridge::grains::{Silo, SiloConfig, wait};
+//! use gpubridge::kernels::id::SUM;
+//! use gpubridge::{MemoryType, Parameters, backends};
+//!
+//! let selection = backends(gpubridge::kernels::library()).select(None, None)?;
+//! println!("{}", selection.reason);
+//! let silo = wait(Silo::start(selection.open()?, Arc::new(MemoryStorage::new()), SiloConfig::default()))?;
+//!
+//! let grain = silo.grain("sensor-7")?;
+//! let block = wait(grain.allocate(4 * 4, MemoryType::Default))?;
+//! grain.write(block, &[1.0_f32, 2.0, 3.0, 4.0], 0).wait()?;
+//! let sum = grain.compute(SUM, Some(block), None, Parameters::new()).wait()?;
+//! assert_eq!(sum.result.f32_at(0), Some(10.0));
+//!
+//! assert!(wait(silo.shutdown(std::time::Duration::from_secs(10))).is_clean());
+//! # Ok::<(), gpubridge::Error>(())
+//! ```
+#![forbid(unsafe_code)]
+
+use std::sync::Arc;
+
+pub use gpubridge_abstractions::*;
+pub use {gpubridge_grains as grains, gpubridge_kernels as kernels, gpubridge_runtime as runtime};
+
+/// The backends that were built in, each with the kernels of `library`, in a registry that chooses among them.
+pub fn backends(library: kernels::KernelLibrary) -> runtime::BackendRegistry {
+    let mut registry = runtime::BackendRegistry::new();
+    let built_in: Vec<Arc<dyn Backend>> = vec![
+        #[cfg(feature = "cpu")]
+        Arc::new(gpubridge_backend_cpu::CpuBackend::new(library)),
+    ];
+    for backend in built_in {
+        registry.register(backend).expect("the built-in backends have names of their own");
+    }
+    registry
+}

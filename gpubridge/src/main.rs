@@ -1,3 +1,9 @@
-//! The `gpubridge` program.
+//! The `gpubridge` program: streams rows of a CSV file through actors and scores them.
 
-fn main() {}
+use std::process::ExitCode;
+
+mod program;
+
+fn main() -> ExitCode {
+    program::run()
+}

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use gpubridge_abstractions::{
-    Error, ErrorKind, KernelDeclaration, KernelId, KernelSpec, PAYLOAD_BYTES, PAYLOAD_WORDS, Scalars,
+    ElementType, Error, ErrorKind, KernelDeclaration, KernelId, KernelSpec, PAYLOAD_BYTES, PAYLOAD_WORDS, Scalars,
 };
 
 use crate::Elements;
@@ -72,6 +72,9 @@ pub type CpuKernel = Arc<dyn Fn(&Invocation<'_>, &mut Answer) + Send + Sync>;
 /// Compiles one specialization for the CPU; the error is the compiler's text.
 pub type CompileCpu = Arc<dyn Fn(&KernelSpec) -> Result<CpuKernel, String> + Send + Sync>;
 
+/// The CPU twin of a kernel for one element type.
+pub type Twin = fn(&Invocation<'_>, &mut Answer);
+
 /// A kernel: what it says of itself, and its variant for each target.
 #[derive(Clone)]
 pub struct Kernel {
@@ -79,6 +82,49 @@ pub struct Kernel {
     pub declaration: KernelDeclaration,
     /// Its variant for the CPU.
     pub cpu: Option<CompileCpu>,
+}
+
+impl Kernel {
+    /// A kernel that needs no compile-time constant, from one twin for each element type that it declares.
+    pub fn from_twins(declaration: KernelDeclaration, twins: &'static [(ElementType, Twin)]) -> Self {
+        Self::from_compiler(declaration, move |spec| {
+            let (_, twin) = twins
+                .iter()
+                .find(|(element, _)| *element == spec.element)
+                .ok_or_else(|| format!("no twin for {}, although it is declared", spec.element))?;
+            Ok(Arc::new(*twin))
+        })
+    }
+
+    /// A kernel from a function that compiles its specializations. The function sees only such as the declaration
+    /// allows: an element type that is declared, and 0 for each constant that is not.
+    pub fn from_compiler(
+        declaration: KernelDeclaration,
+        compile: impl Fn(&KernelSpec) -> Result<CpuKernel, String> + Send + Sync + 'static,
+    ) -> Self {
+        let declared = declaration.clone();
+        let cpu: CompileCpu = Arc::new(move |spec| {
+            check_spec(&declared, spec)?;
+            compile(spec)
+        });
+        Self { declaration, cpu: Some(cpu) }
+    }
+}
+
+/// Says what a specialization asks for that the kernel does not declare.
+fn check_spec(declaration: &KernelDeclaration, spec: &KernelSpec) -> Result<(), String> {
+    let KernelDeclaration { name, elements, constants, .. } = declaration;
+    if !elements.contains(&spec.element) {
+        let known: Vec<String> = elements.iter().map(ToString::to_string).collect();
+        return Err(format!("kernel `{name}` comes in {}, not in {}", known.join(", "), spec.element));
+    }
+    if spec.constants.iter().skip(constants.len()).any(|constant| *constant != 0) {
+        return Err(format!(
+            "kernel `{name}` has constants {constants:?}; the others must be 0, not {:?}",
+            spec.constants
+        ));
+    }
+    Ok(())
 }
 
 impl fmt::Debug for Kernel {

@@ -3,7 +3,9 @@
 
 mod element;
 mod kernel;
+mod library;
 pub mod ring;
 
 pub use element::{Element, Elements};
-pub use kernel::{Answer, CompileCpu, CpuKernel, Invocation, Kernel, KernelLibrary};
+pub use kernel::{Answer, CompileCpu, CpuKernel, Invocation, Kernel, KernelLibrary, Twin};
+pub use library::{id, library};

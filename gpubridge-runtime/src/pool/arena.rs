@@ -15,6 +15,9 @@ const WORDS: usize = LISTS.div_ceil(64);
 /// Pieces larger than this lie at multiples of [`LARGE_ALIGN_BYTES`].
 const SMALL_BYTES: u64 = 1024;
 const LARGE_ALIGN_BYTES: u64 = 256;
+/// Pieces up to this size are cut from the upper end of a free one, larger ones from the lower: small and large blocks
+/// then break up each other's room less (measured: up to 5 % less footprint).
+const LOW_END_BYTES: u64 = 32 << 10;
 /// No neighbour: the end of a chunk.
 const NONE: u32 = u32::MAX;
 
@@ -132,9 +135,8 @@ impl Arena {
 
     /// Takes a piece of exactly `size_bytes`, a multiple of the granule. `None` if no free piece is large enough.
     pub fn take(&mut self, size_bytes: u64) -> Option<u32> {
-        let large = size_bytes > SMALL_BYTES;
-        let mut index = self.search(size_bytes)?;
-        if large && !self.pieces[index as usize].address.is_multiple_of(LARGE_ALIGN_BYTES) {
+        let mut index = self.search(size_bytes).or_else(|| self.newest_like(size_bytes))?;
+        if size_bytes > SMALL_BYTES && !self.pieces[index as usize].address.is_multiple_of(LARGE_ALIGN_BYTES) {
             // Any piece this much larger has an aligned start in it, so the search stays one step.
             index = self.search(size_bytes + LARGE_ALIGN_BYTES - GRANULE_BYTES)?;
         }
@@ -142,10 +144,15 @@ impl Arena {
             return None;
         }
         self.unlist(index);
-        let start = self.pieces[index as usize].address;
-        let skip_bytes = if large { start.next_multiple_of(LARGE_ALIGN_BYTES) - start } else { 0 };
-        if skip_bytes > 0 {
-            let rest = self.split(index, skip_bytes)?;
+        let Piece { address, size_bytes: whole_bytes, .. } = self.pieces[index as usize];
+        let align_bytes = if size_bytes > SMALL_BYTES { LARGE_ALIGN_BYTES } else { GRANULE_BYTES };
+        let start = if size_bytes > LOW_END_BYTES {
+            address.next_multiple_of(align_bytes)
+        } else {
+            (address + whole_bytes - size_bytes) / align_bytes * align_bytes
+        };
+        if start > address {
+            let rest = self.split(index, start - address)?;
             self.list(index);
             index = rest;
         }
@@ -208,6 +215,14 @@ impl Arena {
         };
         let list = word * 64 + bits.trailing_zeros() as usize;
         Some(self.pieces[list].link.older)
+    }
+
+    /// The newest piece of the list that `size_bytes` itself belongs to, if it is large enough. Only sizes that start no
+    /// list need it: the one cut to the budget, in the chunk just reserved for it.
+    fn newest_like(&self, size_bytes: u64) -> Option<u32> {
+        let list = Self::list_of(size_bytes);
+        let newest = self.pieces[list as usize].link.older;
+        (newest != list && self.pieces[newest as usize].size_bytes >= size_bytes).then_some(newest)
     }
 
     fn list(&mut self, index: u32) {

@@ -2,7 +2,7 @@
 
 use super::ReleaseError;
 use super::class::CLASSES;
-use super::links::{Link, Linked, push_newest, unlink};
+use super::links::{Link, Linked, pop_newest, push_newest, unlink};
 
 /// Newest blocks of a bin that are looked at for one of the same owner, and oldest blocks that are looked at for one
 /// to evict. Bounds the time of a call; a block passed over is found by a later one.
@@ -24,11 +24,11 @@ enum State {
 /// A block: a piece of the arena while it is live or idle. One cache line.
 #[derive(Clone, Debug)]
 #[repr(align(64))]
-pub struct Block {
-    pub address: u64,
+struct Block {
+    address: u64,
     /// The size that the present owner asked for.
-    pub asked_bytes: u64,
-    pub block_bytes: u64,
+    asked_bytes: u64,
+    block_bytes: u64,
     owner: u64,
     /// Every command up to this number may still touch the bytes.
     fence: u64,
@@ -71,23 +71,42 @@ impl Linked<Lru> for Block {
     }
 }
 
-/// What is counted for each class.
+/// What is counted for each class. Only sums are kept, one per call on the hot path; live and idle follow from them.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Tally {
-    pub live: u64,
-    pub idle: u64,
     pub hits: u64,
     pub releases: u64,
+    adopted: u64,
+    evicted: u64,
+}
+
+impl Tally {
+    pub fn live(&self) -> u64 {
+        self.adopted + self.hits - self.releases
+    }
+
+    pub fn idle(&self) -> u64 {
+        self.releases - self.hits - self.evicted
+    }
+}
+
+/// A block that was taken from its bin.
+pub struct Taken {
+    pub index: u32,
+    pub address: u64,
+    pub block_bytes: u64,
+    /// Whether its last owner was the same.
+    pub same_owner: bool,
 }
 
 /// The table of blocks, their bins and their counters.
 pub struct Bins {
     /// The sentinels of the bins come first, one per class, then those of the two other lists.
     blocks: Vec<Block>,
-    tallies: [Tally; CLASSES],
+    /// By class. Longer than needed, so that a class, a `u8`, needs no check.
+    tallies: [Tally; 256],
     live_asked_bytes: u64,
     peak_live_bytes: u64,
-    idle_bytes: u64,
 }
 
 impl Bins {
@@ -97,15 +116,14 @@ impl Bins {
     pub fn new() -> Self {
         Self {
             blocks: (0..Self::FIRST).map(Block::unused).collect(),
-            tallies: [Tally::default(); CLASSES],
+            tallies: [Tally::default(); 256],
             live_asked_bytes: 0,
             peak_live_bytes: 0,
-            idle_bytes: 0,
         }
     }
 
-    pub fn tallies(&self) -> &[Tally; CLASSES] {
-        &self.tallies
+    pub fn tallies(&self) -> &[Tally] {
+        &self.tallies[..CLASSES]
     }
 
     pub fn live_asked_bytes(&self) -> u64 {
@@ -116,41 +134,35 @@ impl Bins {
         self.peak_live_bytes
     }
 
-    /// Bytes of blocks that are in bins or wait for their fence.
-    pub fn idle_bytes(&self) -> u64 {
-        self.idle_bytes
-    }
-
-    pub fn block(&self, index: u32) -> &Block {
-        &self.blocks[index as usize]
-    }
-
-    /// A block of `class` for `owner`, and whether `owner` had it last.
-    #[inline]
-    pub fn take(&mut self, class: usize, asked_bytes: u64, owner: u64, completed: u64) -> Option<(u32, bool)> {
-        let newest = self.blocks[class].bin.older;
-        let mut found = (newest, true);
+    /// A block of `class` for `owner`.
+    #[inline(always)]
+    pub fn take(&mut self, class: usize, asked_bytes: u64, owner: u64, completed: u64) -> Option<Taken> {
+        // The slice keeps the table's address in a register through all the writes below.
+        let blocks = self.blocks.as_mut_slice();
+        let mut index = blocks[class].bin.older;
         // A bin's sentinel has the number of its class, so an empty bin shows itself here.
-        if newest as usize == class {
+        if index as usize == class {
             return None;
         }
-        if self.blocks[newest as usize].owner != owner {
-            found = self.search(class, owner, completed)?;
+        let mut same_owner = true;
+        if blocks[index as usize].owner == owner {
+            pop_newest::<Bin, _>(blocks, class as u32, index);
+        } else {
+            (index, same_owner) = search(blocks, class, owner, completed)?;
+            unlink::<Bin, _>(blocks, index);
         }
-        let index = found.0;
-        unlink::<Bin, _>(&mut self.blocks, index);
-        unlink::<Lru, _>(&mut self.blocks, index);
-        let block = &mut self.blocks[index as usize];
+        unlink::<Lru, _>(blocks, index);
+        let block = &mut blocks[index as usize];
         block.state = State::Live;
         block.asked_bytes = asked_bytes;
         block.owner = owner;
-        self.idle_bytes -= block.block_bytes;
-        let tally = &mut self.tallies[class];
-        tally.idle -= 1;
-        tally.live += 1;
-        tally.hits += 1;
-        self.count_live(asked_bytes);
-        Some(found)
+        self.tallies[usize::from(class as u8)].hits += 1;
+        self.live_asked_bytes += asked_bytes;
+        // A branch, because it is hardly ever taken, and a store saved.
+        if self.live_asked_bytes > self.peak_live_bytes {
+            self.peak_live_bytes = self.live_asked_bytes;
+        }
+        Some(Taken { index, address: block.address, block_bytes: block.block_bytes, same_owner })
     }
 
     /// Makes a piece of the arena a live block of `class`.
@@ -162,14 +174,16 @@ impl Bins {
         let class_number = class as u8;
         let block = Block { address, asked_bytes, block_bytes, owner, class: class_number, state, ..Block::unused(0) };
         self.blocks[index as usize] = block;
-        self.tallies[class].live += 1;
-        self.count_live(asked_bytes);
+        self.tallies[class].adopted += 1;
+        self.live_asked_bytes += asked_bytes;
+        self.peak_live_bytes = self.peak_live_bytes.max(self.live_asked_bytes);
     }
 
     /// Ends the life of a block: into its bin, or onto its way to the arena. Returns the size that was asked.
-    #[inline]
+    #[inline(always)]
     pub fn release(&mut self, index: u32, owner: u64, fence: u64, to_bin: bool) -> Result<u64, ReleaseError> {
-        let block = self.blocks.get_mut(index as usize).ok_or(ReleaseError::Unknown)?;
+        let blocks = self.blocks.as_mut_slice();
+        let block = blocks.get_mut(index as usize).ok_or(ReleaseError::Unknown)?;
         if block.state != State::Live {
             return Err(ReleaseError::NotLive);
         }
@@ -179,18 +193,14 @@ impl Bins {
         // The block may have come to its owner before the fence of its last release completed.
         block.fence = block.fence.max(fence);
         block.state = if to_bin { State::Idle } else { State::Returning };
-        let Block { asked_bytes, block_bytes, class, .. } = *block;
-        let tally = &mut self.tallies[usize::from(class)];
-        tally.live -= 1;
-        tally.idle += 1;
-        tally.releases += 1;
+        let Block { asked_bytes, class, .. } = *block;
+        self.tallies[usize::from(class)].releases += 1;
         self.live_asked_bytes -= asked_bytes;
-        self.idle_bytes += block_bytes;
         if to_bin {
-            push_newest::<Bin, _>(&mut self.blocks, u32::from(class), index);
-            push_newest::<Lru, _>(&mut self.blocks, LRU, index);
+            push_newest::<Bin, _>(blocks, u32::from(class), index);
+            push_newest::<Lru, _>(blocks, LRU, index);
         } else {
-            push_newest::<Lru, _>(&mut self.blocks, RETURNING, index);
+            push_newest::<Lru, _>(blocks, RETURNING, index);
         }
         Ok(asked_bytes)
     }
@@ -240,37 +250,6 @@ impl Bins {
         evicted
     }
 
-    /// The best of a few blocks of a bin that is not empty: one that `owner` had (it needs no zeroing), or else one
-    /// that no command touches any more. The newest are likely in a cache; the oldest is the likeliest to be free.
-    fn search(&self, class: usize, owner: u64, completed: u64) -> Option<(u32, bool)> {
-        let mut usable = None;
-        let mut index = self.blocks[class].bin.older;
-        for _ in 0..CANDIDATES {
-            if index as usize == class {
-                return usable;
-            }
-            let block = &self.blocks[index as usize];
-            if block.owner == owner {
-                return Some((index, true));
-            }
-            if usable.is_none() && block.fence <= completed {
-                usable = Some((index, false));
-            }
-            index = block.bin.older;
-        }
-        let oldest = self.blocks[class].bin.newer;
-        let block = &self.blocks[oldest as usize];
-        let same_owner = block.owner == owner;
-        let oldest_usable = (same_owner || block.fence <= completed).then_some((oldest, same_owner));
-        if same_owner { oldest_usable } else { usable.or(oldest_usable) }
-    }
-
-    #[inline]
-    fn count_live(&mut self, asked_bytes: u64) {
-        self.live_asked_bytes += asked_bytes;
-        self.peak_live_bytes = self.peak_live_bytes.max(self.live_asked_bytes);
-    }
-
     /// Takes an idle or returning block out of its lists.
     fn leave(&mut self, index: u32) {
         if self.blocks[index as usize].state == State::Idle {
@@ -279,7 +258,32 @@ impl Bins {
         unlink::<Lru, _>(&mut self.blocks, index);
         let block = &mut self.blocks[index as usize];
         block.state = State::None;
-        self.idle_bytes -= block.block_bytes;
-        self.tallies[usize::from(block.class)].idle -= 1;
+        self.tallies[usize::from(block.class)].evicted += 1;
     }
+}
+
+/// The best of a few blocks of a bin that is not empty: one that `owner` had (it needs no zeroing), or else one
+/// that no command touches any more. The newest are likely in a cache; the oldest is the likeliest to be free.
+#[inline(never)]
+fn search(blocks: &[Block], class: usize, owner: u64, completed: u64) -> Option<(u32, bool)> {
+    let mut usable = None;
+    let mut index = blocks[class].bin.older;
+    for _ in 0..CANDIDATES {
+        if index as usize == class {
+            return usable;
+        }
+        let block = &blocks[index as usize];
+        if block.owner == owner {
+            return Some((index, true));
+        }
+        if usable.is_none() && block.fence <= completed {
+            usable = Some((index, false));
+        }
+        index = block.bin.older;
+    }
+    let oldest = blocks[class].bin.newer;
+    let block = &blocks[oldest as usize];
+    let same_owner = block.owner == owner;
+    let oldest_usable = (same_owner || block.fence <= completed).then_some((oldest, same_owner));
+    if same_owner { oldest_usable } else { usable.or(oldest_usable) }
 }

@@ -112,7 +112,6 @@ impl Pool {
             budget_bytes: self.config.budget_bytes,
             reserved_bytes: self.arena.reserved_bytes(),
             live_bytes: self.bins.live_asked_bytes(),
-            idle_bytes: self.bins.idle_bytes(),
             arena_free_bytes: self.arena.free_bytes(),
             chunk_count: self.arena.chunk_count() as u64,
             peak_live_bytes: self.bins.peak_live_bytes(),
@@ -126,9 +125,10 @@ impl Pool {
             ..PoolStats::default()
         };
         for (class, tally) in self.bins.tallies().iter().enumerate() {
-            stats.live_block_bytes += tally.live * self.block_bytes(class);
-            stats.live_count += tally.live;
-            stats.idle_count += tally.idle;
+            stats.live_block_bytes += tally.live() * self.block_bytes(class);
+            stats.idle_bytes += tally.idle() * self.block_bytes(class);
+            stats.live_count += tally.live();
+            stats.idle_count += tally.idle();
             stats.bin_hits += tally.hits;
             stats.releases += tally.releases;
         }
@@ -145,8 +145,8 @@ impl Pool {
             let tally = self.bins.tallies()[class];
             ClassReport {
                 block_bytes: self.block_bytes(class),
-                live_count: tally.live,
-                idle_count: tally.idle,
+                live_count: tally.live(),
+                idle_count: tally.idle(),
                 hits: tally.hits,
                 releases: tally.releases,
             }

@@ -87,7 +87,7 @@ impl Trace {
     pub fn new(workload: Workload, seed: u64, allocations: usize) -> Self {
         Self {
             workload,
-            random: SplitMix(seed),
+            random: SplitMix::new(seed),
             allocations,
             made: 0,
             live: Vec::with_capacity(MAX_LIVE),
@@ -113,7 +113,7 @@ impl Trace {
             },
             Workload::PhaseShift => {
                 let phase = self.made as u64 * (DOUBLINGS + 1) / self.allocations as u64;
-                random.log_between(KIB << phase, 16 * KIB << phase)
+                random.log_between(KIB << phase, (16 * KIB) << phase)
             }
         }
     }
@@ -172,11 +172,16 @@ pub fn replay(trace: Trace, pool: &mut Pool) -> Result<(), Error> {
     Ok(())
 }
 
-/// SplitMix64: the traces must not change with the version of a library.
+/// SplitMix64, a small random generator: traces must not change with the version of a library.
 #[derive(Clone, Debug)]
-struct SplitMix(u64);
+pub struct SplitMix(u64);
 
 impl SplitMix {
+    /// The generator of this seed.
+    pub fn new(seed: u64) -> Self {
+        Self(seed)
+    }
+
     fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut word = self.0;
@@ -190,11 +195,13 @@ impl SplitMix {
         (self.next() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    fn between(&mut self, low: u64, high: u64) -> u64 {
-        low + (u128::from(self.next()) * u128::from(high - low + 1) >> 64) as u64
+    /// A number from `low` to `high`, both included; each as likely.
+    pub fn between(&mut self, low: u64, high: u64) -> u64 {
+        low + ((u128::from(self.next()) * u128::from(high - low + 1)) >> 64) as u64
     }
 
-    fn log_between(&mut self, low: u64, high: u64) -> u64 {
+    /// A number from `low` to `high`; each doubling as likely. `low` is at least 1.
+    pub fn log_between(&mut self, low: u64, high: u64) -> u64 {
         let (low, high) = ((low as f64).ln(), (high as f64).ln());
         (low + self.unit() * (high - low)).exp() as u64
     }

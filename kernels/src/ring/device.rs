@@ -1,10 +1,11 @@
 //! The device half of a lane, for devices that run Rust: dequeue and complete.
 
-use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 
 use gpubridge_abstractions::{Command, Completion, Opcode};
 
-use super::layout::{self, CONSUMED, HEARTBEAT, LaneLayout, PARKED, SLOT_WORDS};
+use super::layout::{self, CONSUMED, HEARTBEAT, LaneLayout, PARKED};
+use super::slot;
 use super::word::{Word, Words};
 
 /// The device half of a lane. One per lane: it is the only reader of commands and writer of completions.
@@ -39,7 +40,8 @@ impl<M: Words> DeviceLane<M> {
     pub fn poll(&mut self) -> Option<(Command, Reply)> {
         loop {
             let slot = self.layout.slot(self.next);
-            let words = self.read(slot)?;
+            let first = self.layout.command(slot);
+            let words = slot::read(slot::at(self.memory.words(), first), self.layout.lap(self.next))?;
             self.next += 1;
             let (command, answer_bit) = layout::decode_command(&words);
             if command.opcode != Opcode::Skip as u8 {
@@ -48,27 +50,8 @@ impl<M: Words> DeviceLane<M> {
         }
     }
 
-    #[inline]
-    fn read(&self, slot: usize) -> Option<[u64; SLOT_WORDS]> {
-        let lap = self.layout.lap(self.next);
-        let first = self.layout.command(slot);
-        let words = &self.memory.words()[first..first + SLOT_WORDS];
-        // Acquire: pairs with the header's Release store in `HostSubmitter::publish`, so staged bytes are visible.
-        let header = words[0].load(Acquire);
-        if !layout::tagged(header, lap) {
-            return None;
-        }
-        let mut read = [header; SLOT_WORDS];
-        let mut whole = true;
-        for (value, word) in read.iter_mut().zip(words).skip(1) {
-            // Relaxed: each word proves by its own bit that it belongs to this lap.
-            *value = word.load(Relaxed);
-            whole &= layout::tagged(*value, lap);
-        }
-        whole.then_some(read)
-    }
-
-    /// Tells the host that the slots of all polled commands may be overwritten.
+    /// Tells the host that the slots of all polled commands may be overwritten. Once per batch is enough, but before
+    /// the device waits: the host may need a slot to go on.
     #[inline]
     pub fn publish_consumed(&mut self) {
         // Release: pairs with the Acquire load in `HostSubmitter::has_room`; the slots were read before.
@@ -78,15 +61,9 @@ impl<M: Words> DeviceLane<M> {
     /// Answers a command. Staged bytes of a read are written before, by [`DeviceLane::staging`].
     #[inline]
     pub fn complete(&self, reply: Reply, completion: &Completion) {
-        let first = self.layout.completion(reply.slot);
-        let words = &self.memory.words()[first..first + SLOT_WORDS];
         let encoded = layout::encode_completion(completion, reply.answer_bit);
-        for (word, value) in words.iter().zip(encoded).skip(1) {
-            // Relaxed: each word proves by its own bit that it belongs to this answer.
-            word.store(value, Relaxed);
-        }
-        // Release: pairs with the Acquire load in `HostCompletions::read`, so staged bytes are visible.
-        words[0].store(encoded[0], Release);
+        let first = self.layout.completion(reply.slot);
+        slot::write(slot::at(self.memory.words(), first), &encoded);
     }
 
     /// The words of the command's staging area.
@@ -103,14 +80,16 @@ impl<M: Words> DeviceLane<M> {
 
     /// Announces that the device is about to sleep. It must poll once more before it does.
     pub fn announce_sleep(&self) {
-        // AcqRel: either this swap sees the host's swap in `ring_doorbell`, and with it the command published before,
-        // or the host's swap sees this one and wakes the device.
+        // AcqRel: either this swap sees the host's swap in `HostSubmitter::doorbell`, and with it the command published
+        // before, or the host's swap sees this one and wakes the device.
         self.control(PARKED).swap(1, AcqRel);
     }
 
-    /// Takes the announcement back.
+    /// Takes the announcement back: the device found something to do.
     pub fn retract_sleep(&self) {
-        self.control(PARKED).swap(0, AcqRel);
+        // Relaxed: a wake-up that comes all the same does no harm. A swap, not a store, so that `announce_sleep` still
+        // reads on from the host's swaps.
+        self.control(PARKED).swap(0, Relaxed);
     }
 
     fn control(&self, word: usize) -> &M::Word {

@@ -1,5 +1,6 @@
 //! The host half of a lane: submit on one side, take answers on the other.
 
+use std::cmp::Ordering::{Equal, Greater, Less};
 use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -7,6 +8,7 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use gpubridge_abstractions::{Command, Completion, Completions, Opcode, Status, SubmitError, Submitter, Taken, Ticket};
 
 use super::layout::{self, CONSUMED, LaneLayout, PARKED, SLOT_WORDS};
+use super::slot;
 use super::word::{Word, Words};
 
 /// Wakes a device that sleeps between commands. A device that never sleeps needs none.
@@ -16,14 +18,15 @@ pub trait Wake: Send + Sync + Debug {
 }
 
 /// What the host knows of a slot: the sequence number last submitted to it, the answer bit that was asked for, and
-/// whether the answer is awaited, given up or taken.
+/// how the answer stands. A word of zeros is a slot that was never used.
 #[derive(Clone, Copy)]
 struct Flight(u64);
 
 const STATE_MASK: u64 = 3;
-const TAKEN: u64 = 0;
+const UNUSED: u64 = 0;
 const AWAITED: u64 = 1;
 const ABANDONED: u64 = 2;
+const TAKEN: u64 = 3;
 
 impl Flight {
     fn new(sequence: u64, answer_bit: bool, state: u64) -> Self {
@@ -52,8 +55,9 @@ struct Shared<M: Words> {
     memory: M,
     layout: LaneLayout,
     flights: Box<[M::Word]>,
-    // 0 running; 1 no more submissions; 2 the device has ended, nothing more will be answered.
-    ending: M::Word,
+    // Each goes from 0 to 1 once, in any order: no more submissions; the device will answer nothing more.
+    refusing: M::Word,
+    ended: M::Word,
 }
 
 /// One lane's host half, before it is split into its two sides.
@@ -72,7 +76,8 @@ impl<M: Words> HostLane<M> {
     pub fn new(memory: M, layout: LaneLayout, wake: Option<Arc<dyn Wake>>) -> Self {
         assert!(memory.words().len() >= layout.words(), "lane memory is smaller than its layout");
         let flights = (0..layout.slots()).map(|_| M::Word::new(0)).collect();
-        Self { shared: Arc::new(Shared { memory, layout, flights, ending: M::Word::new(0) }), wake }
+        let shared = Shared { memory, layout, flights, refusing: M::Word::new(0), ended: M::Word::new(0) };
+        Self { shared: Arc::new(shared), wake }
     }
 
     /// The completion side.
@@ -110,33 +115,28 @@ impl<M: Words> HostSubmitter<M> {
         sequence - self.consumed < slots
     }
 
-    /// Passes over slots whose commands are still at work, up to the next free one.
+    /// Passes over slots whose commands are still at work, up to the next free one, and returns its flight.
     #[cold]
-    fn pass_over(&mut self) -> Result<(), SubmitError> {
+    fn pass_over(&mut self) -> Result<Flight, SubmitError> {
         let free = (self.next..self.next + self.shared.layout.slots())
-            .find(|&sequence| self.shared.is_free(sequence))
+            .find(|&sequence| self.shared.is_free(self.shared.flight(sequence)))
             .ok_or(SubmitError::Full)?;
         if !self.has_room(free) {
             return Err(SubmitError::Full);
         }
         let skip = Command::new(Opcode::Skip, 0, [0; 7]);
         while self.next < free {
-            self.publish(&skip, false, Relaxed);
+            self.publish(&skip, false);
         }
-        Ok(())
+        Ok(self.shared.flight(free))
     }
 
     #[inline]
-    fn publish(&mut self, command: &Command, answer_bit: bool, order: std::sync::atomic::Ordering) {
+    fn publish(&mut self, command: &Command, answer_bit: bool) {
         let layout = self.shared.layout;
-        let first = layout.command(layout.slot(self.next));
-        let words = &self.shared.memory.words()[first..first + SLOT_WORDS];
         let encoded = layout::encode_command(command, layout.lap(self.next), answer_bit);
-        for (word, value) in words.iter().zip(encoded).skip(1) {
-            // Relaxed: each word proves by its own bit that it belongs to this lap.
-            word.store(value, Relaxed);
-        }
-        words[0].store(encoded[0], order);
+        let first = layout.command(layout.slot(self.next));
+        slot::write(slot::at(self.shared.memory.words(), first), &encoded);
         self.next += 1;
     }
 }
@@ -144,30 +144,30 @@ impl<M: Words> HostSubmitter<M> {
 impl<M: Words> Submitter for HostSubmitter<M> {
     #[inline]
     fn try_submit(&mut self, command: &Command, staged: &[u8]) -> Result<Ticket, SubmitError> {
+        debug_assert_ne!(command.opcode, Opcode::Skip as u8, "a Skip is never answered");
         let layout = self.shared.layout;
         if staged.len() > layout.staging_bytes() {
             return Err(SubmitError::TooLarge);
         }
         // Relaxed: a submission that races with the end is answered by `HostCompletions::take`.
-        if self.shared.ending.load(Relaxed) != 0 {
+        if self.shared.refusing.load(Relaxed) != 0 {
             return Err(SubmitError::Stopped);
         }
         if !self.has_room(self.next) {
             return Err(SubmitError::Full);
         }
-        if !self.shared.is_free(self.next) {
-            self.pass_over()?;
+        let mut flight = self.shared.flight(self.next);
+        if !self.shared.is_free(flight) {
+            flight = self.pass_over()?;
         }
         let sequence = self.next;
         let slot = layout.slot(sequence);
-        let flight = &self.shared.flights[slot];
-        let answer_bit = !Flight(flight.load(Relaxed)).answer_bit();
-        // Relaxed: the ticket reaches whoever takes the answer by means that order it after this.
-        flight.store(Flight::new(sequence, answer_bit, AWAITED).0, Relaxed);
-        stage(&self.shared.memory.words()[layout.staging(slot)], staged);
-        // Release where the command speaks of other memory: pairs with the Acquire load in `DeviceLane::read`.
-        let order = if self_contained(command.opcode) { Relaxed } else { Release };
-        self.publish(command, answer_bit, order);
+        let answer_bit = !flight.answer_bit();
+        // Release: pairs with the Acquire load in `Shared::flight`, where a later sequence number proves that the
+        // slot's earlier command was answered.
+        self.shared.flights[slot].store(Flight::new(sequence, answer_bit, AWAITED).0, Release);
+        slot::stage(&self.shared.memory.words()[layout.staging(slot)], staged);
+        self.publish(command, answer_bit);
         Ok(Ticket::new(sequence))
     }
 
@@ -186,7 +186,12 @@ impl<M: Words> Submitter for HostSubmitter<M> {
     }
 
     fn completed_below(&mut self) -> u64 {
-        while self.answered < self.next && self.shared.is_answered(self.answered) {
+        while self.answered < self.next {
+            let flight = self.shared.flight(self.answered);
+            // A slot that knows only of an earlier command was passed over under this number.
+            if flight.sequence() >= self.answered && !self.shared.is_answered(flight, self.answered) {
+                break;
+            }
             self.answered += 1;
         }
         self.answered
@@ -195,39 +200,9 @@ impl<M: Words> Submitter for HostSubmitter<M> {
     fn pending(&self) -> u32 {
         let is_pending = |word: &&M::Word| {
             let flight = Flight(word.load(Acquire));
-            flight.state() != TAKEN && !self.shared.has_answer(flight)
+            matches!(flight.state(), AWAITED | ABANDONED) && !self.shared.has_answer(flight)
         };
         self.shared.flights.iter().filter(is_pending).count() as u32
-    }
-}
-
-/// Whether a command tells the device all it needs by itself, so that its words need no order.
-#[inline]
-fn self_contained(opcode: u8) -> bool {
-    opcode == Opcode::Echo as u8 || opcode == Opcode::WriteInline as u8
-}
-
-/// Copies `bytes` into the first words of a staging area; a last partial word is filled up with zeros.
-#[inline]
-fn stage<W: Word>(words: &[W], bytes: &[u8]) {
-    let (whole, rest) = bytes.as_chunks::<8>();
-    for (word, chunk) in words.iter().zip(whole) {
-        // Relaxed: the header's Release store that follows publishes the staged bytes.
-        word.store(u64::from_le_bytes(*chunk), Relaxed);
-    }
-    if !rest.is_empty() {
-        let mut last = [0; 8];
-        last[..rest.len()].copy_from_slice(rest);
-        words[whole.len()].store(u64::from_le_bytes(last), Relaxed);
-    }
-}
-
-/// Copies the first words of a staging area into `bytes`.
-#[inline]
-fn unstage<W: Word>(words: &[W], bytes: &mut [u8]) {
-    for (word, chunk) in words.iter().zip(bytes.chunks_mut(8)) {
-        // Relaxed: the header's Acquire load that came before made the staged bytes visible.
-        chunk.copy_from_slice(&word.load(Relaxed).to_le_bytes()[..chunk.len()]);
     }
 }
 
@@ -236,46 +211,50 @@ impl<M: Words> Shared<M> {
         &self.memory.words()[self.layout.control(word)]
     }
 
-    /// Whether the slot of `sequence` awaits no answer any more.
+    /// What the host knows of the slot of `sequence`.
     #[inline]
-    fn is_free(&self, sequence: u64) -> bool {
-        // Acquire: pairs with the Release store in `HostCompletions::release`: the answer was read before.
-        let flight = Flight(self.flights[self.layout.slot(sequence)].load(Acquire));
+    fn flight(&self, sequence: u64) -> Flight {
+        // Acquire: pairs with the Release stores in `HostCompletions::settle` and `HostSubmitter::try_submit`: the
+        // slot's earlier answers were read before.
+        Flight(self.flights[self.layout.slot(sequence)].load(Acquire))
+    }
+
+    /// Whether the slot of this flight may carry another command.
+    #[inline]
+    fn is_free(&self, flight: Flight) -> bool {
         match flight.state() {
-            TAKEN => true,
-            ABANDONED => self.has_answer(flight),
+            UNUSED | TAKEN => true,
+            // The answer itself, not the device's end: until the answer bit has flipped, the next command of this slot
+            // would ask for the bit that an old answer still shows.
+            ABANDONED => self.read(flight).is_some(),
             _ => false,
         }
     }
 
-    /// Whether the command with this sequence number was answered; a number that was passed over counts as answered.
-    fn is_answered(&self, sequence: u64) -> bool {
-        let flight = Flight(self.flights[self.layout.slot(sequence)].load(Acquire));
-        flight.sequence() != sequence || flight.state() == TAKEN || self.has_answer(flight)
+    /// Whether the command with this sequence number was answered, by the flight of its slot.
+    fn is_answered(&self, flight: Flight, sequence: u64) -> bool {
+        match flight.sequence().cmp(&sequence) {
+            // The slot was used again, which takes an answer.
+            Greater => true,
+            Equal => flight.state() == TAKEN || flight.state() != UNUSED && self.has_answer(flight),
+            Less => false,
+        }
     }
 
     fn has_answer(&self, flight: Flight) -> bool {
-        self.read(flight).is_some() || self.ending.load(Acquire) == 2
+        self.read(flight).is_some() || self.has_ended()
+    }
+
+    fn has_ended(&self) -> bool {
+        // Acquire: pairs with the Release store in `HostCompletions::device_ended`.
+        self.ended.load(Acquire) != 0
     }
 
     /// The answer of a flight, if it has arrived whole.
     #[inline]
     fn read(&self, flight: Flight) -> Option<[u64; SLOT_WORDS]> {
         let first = self.layout.completion(self.layout.slot(flight.sequence()));
-        let words = &self.memory.words()[first..first + SLOT_WORDS];
-        // Acquire: pairs with the Release store in `DeviceLane::complete`.
-        let header = words[0].load(Acquire);
-        if !layout::tagged(header, flight.answer_bit()) {
-            return None;
-        }
-        let mut read = [header; SLOT_WORDS];
-        let mut whole = true;
-        for (value, word) in read.iter_mut().zip(words).skip(1) {
-            // Relaxed: each word proves by its own bit that it belongs to this answer.
-            *value = word.load(Relaxed);
-            whole &= layout::tagged(*value, flight.answer_bit());
-        }
-        whole.then_some(read)
+        slot::read(slot::at(self.memory.words(), first), flight.answer_bit())
     }
 }
 
@@ -286,24 +265,35 @@ pub struct HostCompletions<M: Words> {
 }
 
 impl<M: Words> HostCompletions<M> {
-    /// Frees a slot whose answer was read.
+    /// The slot and flight of a ticket that was neither taken nor abandoned.
     #[inline]
-    pub(crate) fn release(&self, flight_of: u64) {
-        let word = &self.shared.flights[self.shared.layout.slot(flight_of)];
-        let flight = Flight(word.load(Relaxed));
-        // Release: pairs with the Acquire load in `Shared::is_free`; the answer and its staging were read before.
-        word.store(flight.with_state(TAKEN), Release);
+    fn awaited(&self, ticket: &Ticket) -> Option<(usize, Flight)> {
+        let slot = self.shared.layout.slot(ticket.sequence());
+        // Relaxed: the ticket came here by means that order this after its submission.
+        let flight = Flight(self.shared.flights[slot].load(Relaxed));
+        (flight.sequence() == ticket.sequence() && flight.state() == AWAITED).then_some((slot, flight))
     }
 
-    /// Refuses submissions from now on.
+    /// Settles a flight that was awaited. Only the holder of its ticket does, so nobody else writes the word meanwhile.
+    #[inline]
+    fn settle(&self, slot: usize, flight: Flight, state: u64) {
+        // Release: pairs with the Acquire load in `Shared::flight`; the answer and its staging were read before.
+        self.shared.flights[slot].store(flight.with_state(state), Release);
+    }
+
+    /// Refuses submissions from now on. One that is under way may still be accepted.
     pub fn refuse_submissions(&self) {
-        self.shared.ending.store(1, Release);
+        // Relaxed: orders nothing.
+        self.shared.refusing.store(1, Relaxed);
     }
 
-    /// States that the device has ended: what it has not answered reads as [`Status::Cancelled`].
+    /// States that the device has ended: what it has not answered reads as [`Status::Cancelled`], and submissions are
+    /// refused.
     pub fn device_ended(&self) {
-        // Release: pairs with the Acquire loads in `take` and `has_answer`; the last answers were written before.
-        self.shared.ending.store(2, Release);
+        self.refuse_submissions();
+        // Release: pairs with the Acquire load in `Shared::has_ended`; the caller saw the device write its last
+        // answers.
+        self.shared.ended.store(1, Release);
     }
 
     /// The device's count of loop turns.
@@ -316,39 +306,37 @@ impl<M: Words> Completions for HostCompletions<M> {
     #[inline]
     fn take(&self, ticket: &mut Ticket, staged: &mut [u8]) -> Taken {
         let shared = &*self.shared;
-        let slot = shared.layout.slot(ticket.sequence());
-        let flight = Flight(shared.flights[slot].load(Relaxed));
-        if flight.sequence() != ticket.sequence() || flight.state() != AWAITED {
+        let Some((slot, flight)) = self.awaited(ticket) else {
             return Taken::Gone;
-        }
-        let Some(words) = shared.read(flight) else {
-            if shared.ending.load(Acquire) != 2 {
+        };
+        let mut answer = shared.read(flight);
+        if answer.is_none() {
+            if !shared.has_ended() {
                 return Taken::Pending;
             }
             // The device may have answered between the two looks.
-            let completion = shared
-                .read(flight)
-                .map_or_else(|| Completion::of(Status::Cancelled), |words| layout::decode_completion(&words));
-            self.release(ticket.sequence());
-            return Taken::Ready(completion);
+            answer = shared.read(flight);
+        }
+        let Some(words) = answer else {
+            // Given up, not taken: the slot was never answered, so it must not carry another command.
+            self.settle(slot, flight, ABANDONED);
+            return Taken::Ready(Completion::of(Status::Cancelled));
         };
         let completion = layout::decode_completion(&words);
-        if !staged.is_empty() && completion.status == Status::Ok {
-            unstage(&shared.memory.words()[shared.layout.staging(slot)], staged);
+        if completion.status == Status::Ok {
+            slot::unstage(&shared.memory.words()[shared.layout.staging(slot)], staged);
         }
-        self.release(ticket.sequence());
+        self.settle(slot, flight, TAKEN);
         Taken::Ready(completion)
     }
 
     fn is_complete(&self, sequence: u64) -> bool {
-        self.shared.is_answered(sequence)
+        self.shared.is_answered(self.shared.flight(sequence), sequence)
     }
 
     fn abandon(&self, ticket: &mut Ticket) {
-        let word = &self.shared.flights[self.shared.layout.slot(ticket.sequence())];
-        let flight = Flight(word.load(Relaxed));
-        if flight.sequence() == ticket.sequence() && flight.state() == AWAITED {
-            word.store(flight.with_state(ABANDONED), Release);
+        if let Some((slot, flight)) = self.awaited(ticket) {
+            self.settle(slot, flight, ABANDONED);
         }
     }
 }

@@ -140,12 +140,12 @@ fn payload(words: &[u64; SLOT_WORDS]) -> [u64; PAYLOAD_WORDS] {
     std::array::from_fn(|i| words[i + 1] & !TAG | (displaced >> i & 1) << 63)
 }
 
-/// A command as it lies in its slot.
+/// A command as it lies in its slot. An opcode of more than 7 bits travels as 127: no opcode either, so the device
+/// answers that it does not know it.
 #[inline]
 pub fn encode_command(command: &Command, lap: bool, answer_bit: bool) -> [u64; SLOT_WORDS] {
-    debug_assert!(u64::from(command.opcode) <= OPCODE_MASK, "opcode {} has more than 7 bits", command.opcode);
     let header = u64::from(answer_bit) << ANSWER_BIT_SHIFT
-        | (u64::from(command.opcode) & OPCODE_MASK) << OPCODE_SHIFT
+        | u64::from(command.opcode).min(OPCODE_MASK) << OPCODE_SHIFT
         | u64::from(command.kernel) << KERNEL_SHIFT
         | u64::from(command.grain);
     encode(header, &command.payload, lap)
@@ -167,6 +167,7 @@ pub fn decode_command(words: &[u64; SLOT_WORDS]) -> (Command, bool) {
 /// A completion as it lies in its slot.
 #[inline]
 pub fn encode_completion(completion: &Completion, answer_bit: bool) -> [u64; SLOT_WORDS] {
+    debug_assert!(usize::from(completion.result_bytes) <= PAYLOAD_WORDS * 8, "more result bytes than a payload holds");
     let header = (completion.status as u64) << STATUS_SHIFT
         | u64::from(completion.result_bytes) << RESULT_SHIFT
         | u64::from(completion.device_time_ns);

@@ -15,6 +15,7 @@
 mod device;
 mod host;
 pub mod layout;
+mod slot;
 mod word;
 
 #[cfg(test)]

@@ -1,0 +1,398 @@
+//! The resident grain: a caller's reference, and its calls.
+
+use std::fmt;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytemuck::Pod;
+use gpubridge_abstractions::{
+    AllocateMessage, AllocateResponse, AllocationId, ComputeMessage, Error, ErrorKind, GetMetricsMessage,
+    GpuMemoryHandle, GpuMemoryInfo, KernelSpec, MemoryType, MetricsResponse, Parameters, ReadMessage, ReleaseMessage,
+    ReleaseResponse, ResidentMemoryTotals, StagedRange, WriteMessage,
+};
+use gpubridge_runtime::{Call, Compute, Operation, Read, SessionId, Write};
+
+use crate::key::GrainKey;
+use crate::silo::{Entry, Shared};
+use crate::wait::wait;
+
+/// A reference to a resident grain. Cheap to clone and to keep; the grain is activated by its first call and again after
+/// a deactivation, under the same handles.
+///
+/// The calls of one grain take effect one at a time, in the order in which they entered its lane.
+#[derive(Clone)]
+pub struct GrainRef {
+    silo: Arc<Shared>,
+    entry: Arc<Entry>,
+}
+
+impl fmt::Debug for GrainRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrainRef").field("key", self.entry.key()).finish_non_exhaustive()
+    }
+}
+
+impl GrainRef {
+    pub(crate) fn new(silo: Arc<Shared>, entry: Arc<Entry>) -> Self {
+        Self { silo, entry }
+    }
+
+    pub(crate) fn entry(&self) -> &Entry {
+        &self.entry
+    }
+
+    /// The grain's key.
+    pub fn key(&self) -> &GrainKey {
+        self.entry.key()
+    }
+
+    /// Allocates device memory. Its bytes are zero, unless the block was this grain's before: then they are unspecified.
+    ///
+    /// # Errors
+    /// `OutOfMemory` with the bytes requested and available; `Unsupported` for a memory type the device does not have;
+    /// `InvalidArgument` for 0 bytes.
+    pub async fn allocate(&self, size_bytes: u64, memory_type: MemoryType) -> Result<GpuMemoryHandle, Error> {
+        self.allocate_reporting(size_bytes, memory_type).await.map(|response| response.handle)
+    }
+
+    /// [`GrainRef::allocate`] with the whole response: whether a released block was used again.
+    ///
+    /// # Errors
+    /// As [`GrainRef::allocate`].
+    pub async fn allocate_reporting(
+        &self,
+        size_bytes: u64,
+        memory_type: MemoryType,
+    ) -> Result<AllocateResponse, Error> {
+        let mut message = AllocateMessage::new(self.silo.memory.envelope(), size_bytes);
+        message.memory_type = memory_type;
+        self.with_session(|session| self.silo.memory.allocate(session, &message)).await
+    }
+
+    /// Releases an allocation. A handle that is not live changes nothing: the response says 0 bytes freed.
+    ///
+    /// # Errors
+    /// None but those of the grain's activation.
+    pub async fn release(&self, handle: GpuMemoryHandle, return_to_pool: bool) -> Result<ReleaseResponse, Error> {
+        let mut message = ReleaseMessage::new(self.silo.memory.envelope(), handle.id);
+        message.return_to_pool = return_to_pool;
+        self.with_session(|session| self.silo.memory.release(session, &message)).await
+    }
+
+    /// Writes `data` into an allocation from element `offset_elements` on. The data is captured when the call is first
+    /// polled, waited for or posted.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a range beyond the allocation; `NotFound` for a handle that is not live; `ContentsLost` for
+    /// one that an unclean stop took; `Timeout`.
+    pub fn write<'g, T: Pod>(
+        &'g self,
+        handle: GpuMemoryHandle,
+        data: &'g [T],
+        offset_elements: u64,
+    ) -> GrainCall<'g, Write<'g>> {
+        let bytes: &[u8] = bytemuck::cast_slice(data);
+        let staged = StagedRange { offset_bytes: 0, size_bytes: bytes.len() as u64 };
+        let offset_bytes = offset_bytes::<T>(offset_elements);
+        let message = WriteMessage::new(self.silo.memory.envelope(), handle.id, offset_bytes, staged);
+        self.call(self.silo.memory.write(self.session(), &message, bytes), [Some(handle.id), None, None])
+    }
+
+    /// Reads elements into `target`, from element `offset_elements` of an allocation on. Allocates nothing.
+    ///
+    /// # Errors
+    /// As [`GrainRef::write`].
+    pub fn read_into<'g, T: Pod>(
+        &'g self,
+        handle: GpuMemoryHandle,
+        offset_elements: u64,
+        target: &'g mut [T],
+    ) -> GrainCall<'g, Read<'g>> {
+        let bytes: &mut [u8] = bytemuck::cast_slice_mut(target);
+        let staged = StagedRange { offset_bytes: 0, size_bytes: bytes.len() as u64 };
+        let offset_bytes = offset_bytes::<T>(offset_elements);
+        let message = ReadMessage::new(self.silo.memory.envelope(), handle.id, offset_bytes, staged);
+        self.call(self.silo.memory.read(self.session(), &message, bytes), [Some(handle.id), None, None])
+    }
+
+    /// Reads `count` elements from element `offset_elements` of an allocation on.
+    ///
+    /// # Errors
+    /// As [`GrainRef::write`].
+    pub async fn read<T: Pod>(
+        &self,
+        handle: GpuMemoryHandle,
+        offset_elements: u64,
+        count: usize,
+    ) -> Result<Vec<T>, Error> {
+        let beyond = handle.size_bytes / size_of::<T>().max(1) as u64;
+        if count as u64 > beyond {
+            let why = format!("{count} elements were asked for and the allocation holds {beyond}");
+            return Err(Error::new(ErrorKind::InvalidArgument, "read", why));
+        }
+        let mut target = vec![T::zeroed(); count];
+        self.read_into(handle, offset_elements, &mut target).await?;
+        Ok(target)
+    }
+
+    /// Runs a kernel over allocations of this grain. A bare kernel id means its f32 form without constants.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown kernel or handle; `InvalidArgument` for what the kernel's checks refuse;
+    /// `KernelBuild` with the compiler's text; `KernelFault`; `ContentsLost`; `Timeout`.
+    pub fn compute(
+        &self,
+        kernel: impl Into<KernelSpec>,
+        input: Option<GpuMemoryHandle>,
+        output: Option<GpuMemoryHandle>,
+        parameters: Parameters,
+    ) -> GrainCall<'_, Compute> {
+        let (input, output) = (input.map(|handle| handle.id), output.map(|handle| handle.id));
+        let mut message = ComputeMessage::new(self.silo.memory.envelope(), kernel, input, output);
+        message.parameters = parameters;
+        let call = self.silo.memory.compute(self.session(), &message).or_error();
+        self.call(call, [input, parameters.operand, output])
+    }
+
+    /// The metrics of the grain's device, as its session is answered them.
+    ///
+    /// # Errors
+    /// None but those of the grain's activation.
+    pub async fn metrics(&self, include_details: bool) -> Result<MetricsResponse, Error> {
+        let mut message = GetMetricsMessage::new(self.silo.memory.envelope());
+        message.include_details = include_details;
+        self.with_session(|session| self.silo.memory.get_metrics(session, &message)).await
+    }
+
+    /// What this grain did since its activation.
+    ///
+    /// # Errors
+    /// None but those of the grain's activation.
+    pub async fn totals(&self) -> Result<ResidentMemoryTotals, Error> {
+        self.with_session(|session| self.silo.memory.totals(session)).await
+    }
+
+    /// The state of the device's memory.
+    pub fn memory_info(&self) -> GpuMemoryInfo {
+        self.silo.memory.memory_info()
+    }
+
+    /// Releases every allocation of the grain.
+    ///
+    /// # Errors
+    /// None but those of the grain's activation.
+    pub async fn clear(&self) -> Result<(), Error> {
+        *self.entry.stored.lock() = None;
+        let memory = &self.silo.memory;
+        self.with_session(|session| {
+            for allocation in memory.allocations(session)? {
+                memory.release(session, &ReleaseMessage::new(memory.envelope(), allocation.id))?;
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    /// Keeps `data` as the grain's one whole-grain buffer, in place of the one before.
+    ///
+    /// # Errors
+    /// As [`GrainRef::allocate`] and [`GrainRef::write`]; the buffer before is kept then.
+    pub async fn store<T: Pod>(&self, data: &[T]) -> Result<(), Error> {
+        let handle = self.allocate(size_of_val(data) as u64, MemoryType::Default).await?;
+        if let Err(error) = self.write(handle, data, 0).await {
+            self.release(handle, true).await?;
+            return Err(error);
+        }
+        let before = self.entry.stored.lock().replace(handle);
+        if let Some(before) = before {
+            self.release(before, true).await?;
+        }
+        Ok(())
+    }
+
+    /// The whole-grain buffer; `None` when none was stored.
+    ///
+    /// # Errors
+    /// As [`GrainRef::read_into`].
+    pub async fn load<T: Pod>(&self) -> Result<Option<Vec<T>>, Error> {
+        // Activation is what brings a stored buffer back.
+        self.active_session().await?;
+        let stored = *self.entry.stored.lock();
+        match stored {
+            Some(handle) => {
+                let count = handle.size_bytes as usize / size_of::<T>().max(1);
+                self.read(handle, 0, count).await.map(Some)
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// Saves the grain now, between two turns.
+    ///
+    /// # Errors
+    /// Those of the storage.
+    pub async fn save(&self) -> Result<(), Error> {
+        self.silo.save(&self.entry).await
+    }
+
+    /// Deactivates the grain: saves it by policy and gives its memory back. Its next call activates it again.
+    ///
+    /// # Errors
+    /// Those of the storage: the grain stays active then.
+    pub async fn deactivate(&self) -> Result<(), Error> {
+        self.silo.deactivate(&self.entry).await
+    }
+
+    fn session(&self) -> SessionId {
+        self.entry.touch(&self.silo);
+        self.entry.session_or_refusing()
+    }
+
+    pub(crate) async fn active_session(&self) -> Result<SessionId, Error> {
+        self.silo.activate(&self.entry).await
+    }
+
+    fn call<'g, O: Operation>(&'g self, call: Call<'g, O>, names: [Option<AllocationId>; 3]) -> GrainCall<'g, O> {
+        GrainCall { grain: self, call, names, pending: None }
+    }
+
+    /// Runs a request that the host answers, activating the grain if need be.
+    async fn with_session<R>(&self, request: impl Fn(SessionId) -> Result<R, Error>) -> Result<R, Error> {
+        loop {
+            let session = self.session();
+            match request(session) {
+                Err(error) if self.is_stale(session, &error) => drop(self.active_session().await?),
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Whether a call was refused because its session was replaced meanwhile.
+    pub(crate) fn is_stale(&self, session: SessionId, error: &Error) -> bool {
+        error.kind() == ErrorKind::InvalidState && !self.silo.memory.is_open(session)
+    }
+
+    /// A refusal of an unknown handle, told apart: released, or lost in an unclean stop.
+    async fn explain(&self, error: Error, names: [Option<AllocationId>; 3]) -> Error {
+        for id in names.into_iter().flatten() {
+            if self.silo.is_lost(&self.entry, id).await {
+                let why = format!(
+                    "allocation {id} of grain `{}` was made after its last save and lost in an unclean stop: allocate again",
+                    self.key()
+                );
+                return Error::new(ErrorKind::ContentsLost, error.operation(), why);
+            }
+        }
+        error
+    }
+}
+
+/// A byte offset; one that cannot be is beyond every allocation.
+fn offset_bytes<T>(offset_elements: u64) -> u64 {
+    offset_elements.saturating_mul(size_of::<T>() as u64)
+}
+
+type Slow<'g> = Pin<Box<dyn Future<Output = Slowly> + Send + 'g>>;
+
+/// What the slow path came to.
+enum Slowly {
+    Activated(Result<SessionId, Error>),
+    Explained(Error),
+}
+
+/// A call of a resident grain. It is awaited, waited for on the thread ([`GrainCall::wait`]) or posted
+/// ([`GrainCall::post`]); it does nothing before. Dropping it gives its answer up and stalls nobody.
+///
+/// Allocates nothing on its way through the ring; activating the grain and refusing a call do.
+#[must_use = "a call does nothing until it is awaited, waited for or posted"]
+pub struct GrainCall<'g, O: Operation> {
+    grain: &'g GrainRef,
+    call: Call<'g, O>,
+    names: [Option<AllocationId>; 3],
+    pending: Option<Slow<'g>>,
+}
+
+impl<O: Operation> fmt::Debug for GrainCall<'_, O> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("GrainCall").field("grain", self.grain).field("call", &self.call).finish_non_exhaustive()
+    }
+}
+
+impl<'g, O: Operation> GrainCall<'g, O> {
+    /// The same with another deadline than the configured one (30 s by default), from when the call was made.
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.call = self.call.with_deadline(deadline);
+        self
+    }
+
+    /// Waits for the answer on this thread: spins for some microseconds, then parks.
+    ///
+    /// # Errors
+    /// As the method that made the call.
+    pub fn wait(mut self) -> Result<O::Response, Error> {
+        loop {
+            match self.call.wait_here() {
+                Err(error) if self.grain.is_stale(self.call.session(), &error) => {
+                    let session = wait(self.grain.active_session())?;
+                    self.call.retarget(session);
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    return Err(wait(self.grain.explain(error, self.names)));
+                }
+                answer => return answer,
+            }
+        }
+    }
+
+    /// Submits the call, with its data captured, and returns without waiting for the answer; blocks only while the lane
+    /// is full. What is returned may be awaited, waited for or dropped.
+    ///
+    /// # Errors
+    /// What is refused before it is submitted.
+    pub fn post(mut self) -> Result<Self, Error> {
+        loop {
+            match self.call.post_here() {
+                Err(error) if self.grain.is_stale(self.call.session(), &error) => {
+                    let session = wait(self.grain.active_session())?;
+                    self.call.retarget(session);
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    return Err(wait(self.grain.explain(error, self.names)));
+                }
+                Err(error) => return Err(error),
+                Ok(()) => return Ok(self),
+            }
+        }
+    }
+}
+
+impl<O: Operation> Future for GrainCall<'_, O> {
+    type Output = Result<O::Response, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.get_mut();
+        loop {
+            if let Some(pending) = &mut this.pending {
+                let Poll::Ready(slowly) = pending.as_mut().poll(context) else { return Poll::Pending };
+                this.pending = None;
+                match slowly {
+                    Slowly::Activated(Ok(session)) => this.call.retarget(session),
+                    Slowly::Activated(Err(error)) | Slowly::Explained(error) => return Poll::Ready(Err(error)),
+                }
+            }
+            let Poll::Ready(answer) = Pin::new(&mut this.call).poll(context) else { return Poll::Pending };
+            let (grain, names) = (this.grain, this.names);
+            match answer {
+                Err(error) if grain.is_stale(this.call.session(), &error) => {
+                    this.pending = Some(Box::pin(async { Slowly::Activated(grain.active_session().await) }));
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    this.pending = Some(Box::pin(async move { Slowly::Explained(grain.explain(error, names).await) }));
+                }
+                answer => return Poll::Ready(answer),
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The silo: grains by key, activated on their first call, deactivated when idle, saved by policy.
+//!
+//! A resident grain has no task of its own. Its operations go straight into a lane of its device's ring, and their order
+//! there is the order of its turns; the silo only knows which session serves which key.
+
+mod activation;
+mod maintenance;
+mod shutdown;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use dashmap::DashMap;
+use gpubridge_abstractions::{
+    Device, Error, ErrorKind, GpuMemoryHandle, GpuMemoryInfo, InitializeMessage, ResidentMemoryMetrics,
+};
+use gpubridge_runtime::{ResidentMemory, ResidentMemoryConfig, SessionId};
+
+use crate::batch::GrainBatch;
+use crate::grain::GrainRef;
+use crate::key::GrainKey;
+use crate::storage::{GrainStorage, VersionTag};
+use maintenance::Maintenance;
+pub use shutdown::ShutdownReport;
+
+/// What becomes of saved contents when a grain's last state was not saved: its process was killed, or a shutdown's
+/// deadline passed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum UncleanPolicy {
+    /// Its handles come back marked `ContentsLost`, until each is written as a whole.
+    #[default]
+    MarkLost,
+    /// Its handles come back with the contents that were saved last. Handles issued since are lost all the same.
+    RestoreLastSave,
+}
+
+/// How a silo keeps its grains.
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct SiloConfig {
+    /// The device memory beneath. Its epoch is taken from the storage.
+    pub memory: ResidentMemoryConfig,
+    /// The most bytes one grain may hold.
+    pub grain_quota_bytes: u64,
+    /// A grain without a call for this long is deactivated; `None` for never.
+    pub idle_after: Option<Duration>,
+    /// Whether a grain's contents are saved when it is deactivated. Without it its handles come back marked lost.
+    pub save_on_deactivation: bool,
+    /// Active grains are saved this often; `None` for never.
+    pub save_interval: Option<Duration>,
+    /// What an unclean stop leaves.
+    pub unclean: UncleanPolicy,
+    /// The most grains, active or known.
+    pub max_grains: usize,
+}
+
+impl Default for SiloConfig {
+    /// The default memory, 1 GiB per grain, no idle deactivation, saving on deactivation only, `MarkLost`, 16 Mi grains.
+    fn default() -> Self {
+        Self {
+            memory: ResidentMemoryConfig::default(),
+            grain_quota_bytes: InitializeMessage::DEFAULT_MAX_POOL_SIZE_BYTES,
+            idle_after: None,
+            save_on_deactivation: true,
+            save_interval: None,
+            unclean: UncleanPolicy::default(),
+            max_grains: 16 << 20,
+        }
+    }
+}
+
+/// A local silo over one device. Cheap to clone.
+///
+/// Call [`Silo::shutdown`] to save what is active; dropping the last clone is an unclean stop.
+#[derive(Clone, Debug)]
+pub struct Silo {
+    shared: Arc<Shared>,
+    // Ends with the last clone of the silo; grain references keep the memory, not the upkeep.
+    _maintenance: Arc<Maintenance>,
+}
+
+impl Silo {
+    /// Starts a silo: takes a new durable epoch and launches a ring on `device`.
+    ///
+    /// # Errors
+    /// Those of the storage and of [`ResidentMemory::open`].
+    pub async fn start(
+        device: Arc<dyn Device>,
+        storage: Arc<dyn GrainStorage>,
+        config: SiloConfig,
+    ) -> Result<Self, Error> {
+        let epoch = storage.begin_epoch().await?;
+        let memory = Arc::new(ResidentMemory::open(device, ResidentMemoryConfig { epoch, ..config.memory })?);
+        let shared = Arc::new(Shared {
+            memory,
+            storage,
+            epoch,
+            directory: DashMap::new(),
+            tick: AtomicU32::new(0),
+            stopping: AtomicBool::new(false),
+            config,
+        });
+        let maintenance = Maintenance::start(&shared)?;
+        Ok(Self { shared, _maintenance: Arc::new(maintenance) })
+    }
+
+    /// The grain with this key. It is activated by its first call, not by this.
+    ///
+    /// # Errors
+    /// `InvalidArgument` for a key that storages do not take; `Full` when the silo knows its most grains.
+    ///
+    /// Blocking: never, but for a shard of the directory. Allocates: for a new key.
+    pub fn grain(&self, key: impl Into<GrainKey>) -> Result<GrainRef, Error> {
+        let key = key.into();
+        if let Some(entry) = self.shared.directory.get(&key) {
+            return Ok(GrainRef::new(Arc::clone(&self.shared), Arc::clone(&entry)));
+        }
+        key.check("silo.grain")?;
+        if self.shared.directory.len() >= self.shared.config.max_grains {
+            let why = format!("the silo knows {} grains, its limit: raise it", self.shared.config.max_grains);
+            return Err(Error::new(ErrorKind::Full, "silo.grain", why));
+        }
+        let lane = self.shared.memory.lane_of(key.stable_hash());
+        let entry = self.shared.directory.entry(key.clone()).or_insert_with(|| Arc::new(Entry::new(key, lane)));
+        Ok(GrainRef::new(Arc::clone(&self.shared), Arc::clone(&entry)))
+    }
+
+    /// Keeps up to `depth` computations in flight from this thread, over any of the silo's grains.
+    pub fn batch(&self, depth: NonZeroUsize) -> GrainBatch {
+        GrainBatch::new(Arc::clone(&self.shared), depth)
+    }
+
+    /// The metrics of the device. Blocking: takes each lane's guard for a moment.
+    pub fn metrics(&self) -> ResidentMemoryMetrics {
+        self.shared.memory.metrics()
+    }
+
+    /// The state of the device's memory.
+    pub fn memory_info(&self) -> GpuMemoryInfo {
+        self.shared.memory.memory_info()
+    }
+
+    /// Grains that are active now.
+    pub fn active_grains(&self) -> usize {
+        self.shared.directory.iter().filter(|entry| entry.session().is_some()).count()
+    }
+
+    /// The epoch of this run.
+    pub fn epoch(&self) -> u64 {
+        self.shared.epoch
+    }
+
+    /// The memory beneath the grains.
+    pub fn memory(&self) -> &ResidentMemory {
+        &self.shared.memory
+    }
+
+    /// Deactivates every grain, saving by policy, then stops the ring. Grains that are not saved by `deadline` are
+    /// listed, and marked in the storage so that their next activation knows. Calls made meanwhile are refused.
+    pub async fn shutdown(self, deadline: Duration) -> ShutdownReport {
+        shutdown::shutdown(self.shared, Instant::now() + deadline).await
+    }
+}
+
+/// What all references to a silo share.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) memory: Arc<ResidentMemory>,
+    storage: Arc<dyn GrainStorage>,
+    pub(crate) config: SiloConfig,
+    pub(crate) epoch: u64,
+    directory: DashMap<GrainKey, Arc<Entry>>,
+    // Advanced by the upkeep, so that a call notes its time without reading a clock.
+    tick: AtomicU32,
+    stopping: AtomicBool,
+}
+
+/// What the silo knows of one key.
+#[derive(Debug)]
+pub(crate) struct Entry {
+    key: GrainKey,
+    lane: u32,
+    // Index and epoch of the session that serves the grain, or `NO_SESSION`.
+    session: AtomicU64,
+    last_used: AtomicU32,
+    // The handle of the whole-grain buffer.
+    pub(crate) stored: parking_lot::Mutex<Option<GpuMemoryHandle>>,
+    // Held while the grain is activated, saved or deactivated: one of these at a time.
+    state: tokio::sync::Mutex<State>,
+}
+
+/// What an activation knows of its record.
+#[derive(Debug, Default)]
+struct State {
+    version: Option<VersionTag>,
+    /// The greatest generation known to the record that the activation began with.
+    restored_up_to: u64,
+}
+
+const NO_SESSION: u64 = u64::MAX;
+
+impl Entry {
+    fn new(key: GrainKey, lane: u32) -> Self {
+        Self {
+            key,
+            lane,
+            session: AtomicU64::new(NO_SESSION),
+            last_used: AtomicU32::new(0),
+            stored: parking_lot::Mutex::new(None),
+            state: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(crate) fn key(&self) -> &GrainKey {
+        &self.key
+    }
+
+    /// The session that serves the grain, if it is active.
+    #[inline]
+    pub(crate) fn session(&self) -> Option<SessionId> {
+        // Acquire: pairs with the Release store in `publish`; the session is open before it is named here.
+        let packed = self.session.load(Ordering::Acquire);
+        (packed != NO_SESSION).then(|| self.unpack(packed))
+    }
+
+    /// The session that serves the grain, or one that refuses every request.
+    #[inline]
+    pub(crate) fn session_or_refusing(&self) -> SessionId {
+        self.unpack(self.session.load(Ordering::Acquire))
+    }
+
+    fn unpack(&self, packed: u64) -> SessionId {
+        SessionId { lane: self.lane, index: (packed >> 32) as u32, epoch: packed as u32 }
+    }
+
+    fn publish(&self, session: Option<SessionId>) {
+        let packed = session.map_or(NO_SESSION, |id| u64::from(id.index) << 32 | u64::from(id.epoch));
+        self.session.store(packed, Ordering::Release);
+    }
+
+    /// Notes a call.
+    #[inline]
+    pub(crate) fn touch(&self, shared: &Shared) {
+        // Relaxed: a tick more or less is a tick more or less of idle time.
+        self.last_used.store(shared.tick.load(Ordering::Relaxed), Ordering::Relaxed);
+    }
+}

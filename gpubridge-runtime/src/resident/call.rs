@@ -1,0 +1,417 @@
+//! A call: one operation on its way through the ring.
+
+use std::fmt::Debug;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use gpubridge_abstractions::{Command, Completion, Error, Status, Taken, Ticket};
+
+use super::ResidentMemory;
+use super::lane::{Counters, LaneState};
+use super::refusal::Refusal;
+use super::session::{Session, SessionId};
+
+/// Looks at the answer between two looks at the clock.
+const SPINS_PER_LOOK: u32 = 64;
+/// How long [`Call::wait`] spins before it parks.
+const SPIN: Duration = Duration::from_micros(20);
+/// One call in this many has its latency recorded.
+const SAMPLE: u64 = 16;
+
+/// When a call was made and answered.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    pub(crate) started: Instant,
+    pub(crate) ended: Instant,
+}
+
+impl Timing {
+    /// Microseconds from start to end.
+    pub(crate) fn total_us(&self) -> f64 {
+        self.ended.saturating_duration_since(self.started).as_nanos() as f64 / 1e3
+    }
+}
+
+/// An operation on the data plane: write, read or compute. It may take several commands, one after the other; they are
+/// one turn of their grain.
+pub trait Operation: Unpin + Debug {
+    /// What it answers with.
+    type Response;
+
+    /// Begins anew.
+    fn restart(&mut self);
+
+    /// Its next command, checked against the session.
+    fn command(&mut self, lane: &mut LaneState, id: SessionId) -> Result<Command, Refusal>;
+
+    /// The bytes that go with the command.
+    fn staged(&self) -> &[u8];
+
+    /// The command was submitted: counts it. Returns whether it was the last one.
+    fn submitted(&mut self, session: &mut Session, counters: &mut Counters) -> bool;
+
+    /// Where the staged bytes of the answer go.
+    fn landing(&mut self) -> &mut [u8];
+
+    /// The answer to the command. Returns whether it was the last one.
+    fn answered(&mut self, completion: &Completion) -> bool;
+
+    /// The response: to the last answer, or to why there is none.
+    fn respond(
+        &mut self,
+        memory: &ResidentMemory,
+        timing: Timing,
+        answer: Result<Completion, Refusal>,
+    ) -> Result<Self::Response, Error>;
+}
+
+/// How far a call is.
+enum Progress {
+    Done(Result<Completion, Refusal>),
+    /// Submitted, not answered.
+    Flying,
+    /// Not submitted: the lane is full or the grain's turn is taken.
+    Blocked,
+    /// An error of the control plane.
+    Failed(Error),
+}
+
+/// One operation, not submitted before it is first polled, waited for or posted. Dropping it gives its answer up; the
+/// device finishes what was submitted, and nobody else waits for it.
+///
+/// Neither submitting nor waiting allocates; a refusal does, for its message.
+#[must_use = "a call does nothing until it is awaited, waited for or posted"]
+#[derive(Debug)]
+pub struct Call<'m, O: Operation> {
+    memory: &'m ResidentMemory,
+    session: SessionId,
+    operation: O,
+    started: Instant,
+    deadline: Duration,
+    ticket: Option<Ticket>,
+    /// Names the operation while it has the grain's turn.
+    turn: u64,
+    has_turn: bool,
+    submitted_whole: bool,
+    registered: bool,
+    /// The lane's count of cancellations when the call was made.
+    cancellations: u64,
+}
+
+impl<'m, O: Operation> Call<'m, O> {
+    pub(crate) fn new(
+        memory: &'m ResidentMemory,
+        session: SessionId,
+        turn: u128,
+        started: Instant,
+        operation: O,
+    ) -> Self {
+        let deadline = memory.config().call_deadline;
+        // Never 0, which stands for no turn.
+        let turn = turn as u64 | 1 << 63;
+        let cancellations = memory.lane(session).cancellations.load(Ordering::Relaxed);
+        Self {
+            cancellations,
+            memory,
+            session,
+            operation,
+            started,
+            deadline,
+            ticket: None,
+            turn,
+            has_turn: false,
+            submitted_whole: false,
+            registered: false,
+        }
+    }
+
+    /// The same with another deadline than the configured one. It counts from when the call was made.
+    pub fn with_deadline(mut self, deadline: Duration) -> Self {
+        self.deadline = deadline;
+        self
+    }
+
+    /// Waits for the answer on this thread: spins for some microseconds, then parks.
+    ///
+    /// # Errors
+    /// As the operation says.
+    ///
+    /// Blocking: until the answer or the deadline. Allocates: no. Ordering: the grain's turn is the moment the command
+    /// enters the lane.
+    pub fn wait(mut self) -> Result<O::Response, Error> {
+        self.wait_here()
+    }
+
+    /// [`Call::wait`] for a call that may be submitted again, to another session, when this one was refused.
+    ///
+    /// # Errors
+    /// As [`Call::wait`].
+    pub fn wait_here(&mut self) -> Result<O::Response, Error> {
+        match self.spin() {
+            Poll::Ready(response) => response,
+            Poll::Pending => self.park(),
+        }
+    }
+
+    /// Turns a call that its session refused to another session. It begins anew; its deadline does not.
+    pub fn retarget(&mut self, session: SessionId) {
+        self.give_up();
+        self.session = session;
+        self.cancellations = self.memory.lane(session).cancellations.load(Ordering::Relaxed);
+        self.submitted_whole = false;
+        self.operation.restart();
+    }
+
+    /// The session that the call goes to.
+    pub fn session(&self) -> SessionId {
+        self.session
+    }
+
+    /// Submits the operation, waiting for room in the lane and in its staging if there is none, and returns without
+    /// waiting for the answer. The caller's data is captured then; what is returned may be awaited, waited for, or
+    /// dropped.
+    ///
+    /// # Errors
+    /// What is refused before it is submitted; failures of the device show in the answer only.
+    ///
+    /// Blocking: while the lane is full. Allocates: no. Ordering: as [`Call::wait`].
+    pub fn post(mut self) -> Result<Self, Error> {
+        self.post_here()?;
+        Ok(self)
+    }
+
+    /// [`Call::post`] for a call that may be submitted again, to another session, when this one was refused.
+    ///
+    /// # Errors
+    /// As [`Call::post`].
+    pub fn post_here(&mut self) -> Result<(), Error> {
+        let mut looks = 0_u32;
+        while !self.submitted_whole {
+            match self.submit_next() {
+                Progress::Done(answer) => return self.respond(answer).map(drop),
+                Progress::Failed(error) => return Err(error),
+                Progress::Flying | Progress::Blocked => {
+                    looks += 1;
+                    if looks.is_multiple_of(SPINS_PER_LOOK) {
+                        self.check_deadline()?;
+                        thread::yield_now();
+                    }
+                    std::hint::spin_loop();
+                }
+            }
+        }
+        Ok(())
+    }
+
+    pub(crate) fn operation_mut(&mut self) -> &mut O {
+        &mut self.operation
+    }
+
+    /// Submits until the operation is submitted as a whole, taking the answers of its pieces but not its last one.
+    fn submit_next(&mut self) -> Progress {
+        if self.ticket.is_none() { self.submit().unwrap_or(Progress::Flying) } else { self.take() }
+    }
+
+    /// One step: submits what can be submitted and takes the answer that is there.
+    #[inline]
+    fn advance(&mut self) -> Progress {
+        loop {
+            if self.ticket.is_none()
+                && let Some(stopped) = self.submit()
+            {
+                return stopped;
+            }
+            match self.take() {
+                // The answer to a piece: the next one follows.
+                Progress::Blocked => {}
+                progress => return progress,
+            }
+        }
+    }
+
+    /// Submits the next command, compiling its kernel first if need be; otherwise says why not.
+    #[inline]
+    fn submit(&mut self) -> Option<Progress> {
+        loop {
+            match self.memory.submit(self.session, &mut self.operation, self.turn) {
+                Ok((ticket, last)) => {
+                    self.ticket = Some(ticket);
+                    self.has_turn = !last;
+                    self.submitted_whole = last;
+                    return None;
+                }
+                Err(Refusal::Uncompiled(spec)) => {
+                    if let Err(error) = self.memory.compile(&spec) {
+                        return Some(Progress::Failed(error));
+                    }
+                }
+                Err(refusal) if refusal.is_back_pressure() => return Some(Progress::Blocked),
+                Err(refusal) => return Some(Progress::Done(Err(refusal))),
+            }
+        }
+    }
+
+    /// Takes the answer to the command under way. [`Progress::Blocked`] means that it was a piece's.
+    #[inline]
+    fn take(&mut self) -> Progress {
+        let Some(ticket) = &mut self.ticket else { return Progress::Blocked };
+        let lane = self.memory.lane(self.session);
+        let completion = match lane.completions.take(ticket, self.operation.landing()) {
+            Taken::Pending => return Progress::Flying,
+            Taken::Gone => return Progress::Done(Err(Refusal::Cancelled)),
+            Taken::Ready(completion) => completion,
+        };
+        let sequence = ticket.sequence();
+        self.ticket = None;
+        if self.registered {
+            lane.waiters.unregister(sequence);
+            self.registered = false;
+        }
+        if sequence.is_multiple_of(SAMPLE) {
+            lane.latency.record(self.started.elapsed().as_nanos() as u64);
+        }
+        lane.waiters.room();
+        // Relaxed: a cancellation that comes later than the answer does not undo it.
+        if lane.cancellations.load(Ordering::Relaxed) != self.cancellations && self.memory.is_cancelled(self.session) {
+            return Progress::Done(Err(Refusal::Cancelled));
+        }
+        if completion.status != Status::Ok {
+            return Progress::Done(Err(Refusal::Device(completion.status)));
+        }
+        if self.operation.answered(&completion) { Progress::Done(Ok(completion)) } else { Progress::Blocked }
+    }
+
+    fn respond(&mut self, answer: Result<Completion, Refusal>) -> Result<O::Response, Error> {
+        let timing = Timing { started: self.started, ended: Instant::now() };
+        self.operation.respond(self.memory, timing, answer)
+    }
+
+    /// Advances for some microseconds.
+    #[inline]
+    fn spin(&mut self) -> Poll<Result<O::Response, Error>> {
+        loop {
+            for _ in 0..SPINS_PER_LOOK {
+                match self.advance() {
+                    Progress::Done(answer) => return Poll::Ready(self.respond(answer)),
+                    Progress::Failed(error) => return Poll::Ready(Err(error)),
+                    Progress::Flying if !self.memory.may_spin() => return Poll::Pending,
+                    Progress::Flying => std::hint::spin_loop(),
+                    Progress::Blocked => thread::yield_now(),
+                }
+            }
+            if self.started.elapsed() > SPIN {
+                return Poll::Pending;
+            }
+        }
+    }
+
+    fn park(&mut self) -> Result<O::Response, Error> {
+        let waker = thread_waker();
+        let mut context = Context::from_waker(&waker);
+        loop {
+            if let Poll::Ready(response) = Pin::new(&mut *self).poll(&mut context) {
+                return response;
+            }
+            thread::park_timeout(self.deadline.saturating_sub(self.started.elapsed()));
+        }
+    }
+
+    /// Refuses when the deadline has passed or the session was shut down without draining.
+    fn check_deadline(&mut self) -> Result<(), Error> {
+        let refusal = if self.started.elapsed() >= self.deadline {
+            Refusal::Timeout
+        } else if self.memory.is_cancelled(self.session) {
+            Refusal::Cancelled
+        } else {
+            return Ok(());
+        };
+        // The answer of a refusal is an error, except where the response itself carries the failure.
+        self.give_up();
+        Err(refusal.into_error("call"))
+    }
+
+    /// Leaves the answer to the device and the turn to others.
+    fn give_up(&mut self) {
+        let lane = self.memory.lane(self.session);
+        if let Some(mut ticket) = self.ticket.take() {
+            if self.registered {
+                lane.waiters.unregister(ticket.sequence());
+                self.registered = false;
+            }
+            lane.completions.abandon(&mut ticket);
+        }
+        if self.has_turn {
+            self.memory.give_turn(self.session, self.turn);
+            self.has_turn = false;
+        }
+    }
+}
+
+impl<O: Operation> Future for Call<'_, O> {
+    type Output = Result<O::Response, Error>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let call = self.get_mut();
+        // A lane that is not deep answers sooner than a waker does.
+        let spins = if call.registered || !call.memory.may_spin() { 1 } else { SPINS_PER_LOOK };
+        for _ in 0..spins {
+            match call.advance() {
+                Progress::Done(answer) => return Poll::Ready(call.respond(answer)),
+                Progress::Failed(error) => return Poll::Ready(Err(error)),
+                Progress::Flying => std::hint::spin_loop(),
+                Progress::Blocked => break,
+            }
+        }
+        if let Err(error) = call.check_deadline() {
+            return Poll::Ready(Err(error));
+        }
+        let lane = call.memory.lane(call.session);
+        match &call.ticket {
+            Some(ticket) => {
+                let deadline_ns = call.memory.driver.deadline_ns(call.started + call.deadline);
+                lane.waiters.register(ticket.sequence(), deadline_ns, context.waker());
+                call.registered = true;
+            }
+            None => lane.waiters.register_blocked(context.waker()),
+        }
+        call.memory.driver.notify();
+        // Once more: the answer may have come before the driver knew of the waiter.
+        match call.advance() {
+            Progress::Done(answer) => Poll::Ready(call.respond(answer)),
+            Progress::Failed(error) => Poll::Ready(Err(error)),
+            Progress::Flying if !call.registered => {
+                // What was blocked is submitted now: wait for its answer.
+                context.waker().wake_by_ref();
+                Poll::Pending
+            }
+            Progress::Flying | Progress::Blocked => Poll::Pending,
+        }
+    }
+}
+
+impl<O: Operation> Drop for Call<'_, O> {
+    fn drop(&mut self) {
+        self.give_up();
+    }
+}
+
+/// Wakes a parked thread.
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// This thread's waker, made once.
+fn thread_waker() -> Waker {
+    thread_local! {
+        static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
+    }
+    WAKER.with(Waker::clone)
+}

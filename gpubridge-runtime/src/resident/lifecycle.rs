@@ -1,0 +1,156 @@
+//! Initialize and Shutdown: a grain's session on its device's ring.
+
+use std::sync::atomic::Ordering;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use gpubridge_abstractions::{
+    Command, Error, ErrorKind, InitializeMessage, InitializeResponse, Opcode, ShutdownMessage, ShutdownResponse,
+};
+
+use super::ResidentMemory;
+use super::allocate::give_back;
+use super::refusal::Refusal;
+use super::session::{Phase, SessionId};
+
+impl ResidentMemory {
+    /// Names a new session, which takes requests once it is initialized. `hash` spreads sessions over the lanes: the same
+    /// grain goes through the same lane.
+    ///
+    /// Blocking: never, but for the guard. Allocates: when the lane's table grows.
+    pub fn session(&self, hash: u64) -> SessionId {
+        let index = self.lane_of(hash);
+        let (session, epoch) = self.lanes[index as usize].lock().sessions.name();
+        SessionId { lane: index, index: session, epoch }
+    }
+
+    /// Opens a session.
+    ///
+    /// # Errors
+    /// `InvalidState` when it is open already or was shut down; `Unsupported` when another device is asked for.
+    pub fn initialize(&self, session: SessionId, message: &InitializeMessage) -> Result<InitializeResponse, Error> {
+        const OPERATION: &str = "initialize";
+        let own = self.device_index;
+        if let Some(other) = message.device_index.filter(|index| *index != own) {
+            let why = format!("this is device {own}, not {other}: choose the resident memory of that device");
+            return Err(Error::new(ErrorKind::Unsupported, OPERATION, why));
+        }
+        let pool_bytes = message.max_pool_size_bytes.min(self.config.memory_budget_bytes);
+        let kernels = (message.max_kernel_cache_size as usize).min(self.kernels.capacity()) as u32;
+        let mut lane = self.lane(session).lock();
+        lane.count_host_answered();
+        lane.sessions.open(session, pool_bytes).map_err(|refusal| refusal.into_error(OPERATION))?;
+        let envelope = self.clock.envelope(Instant::now());
+        Ok(InitializeResponse::new(envelope, message.envelope.request_id, own, pool_bytes, kernels))
+    }
+
+    /// Takes a session over: its former name is refused from now on, requests under way finish, and whoever has the new
+    /// name goes on with the same allocations. This is how a grain is saved between two turns.
+    ///
+    /// # Errors
+    /// `InvalidState` without a session; `Full` while an operation in pieces has the turn: try again.
+    pub fn seal(&self, session: SessionId) -> Result<SessionId, Error> {
+        self.lane(session).lock().sessions.seal(session).map_err(|refusal| refusal.into_error("seal"))
+    }
+
+    /// Whether the session takes requests under this name.
+    pub fn is_open(&self, session: SessionId) -> bool {
+        self.lane(session).lock().sessions.find(session).is_ok()
+    }
+
+    /// The lane of sessions with this hash.
+    pub fn lane_of(&self, hash: u64) -> u32 {
+        (hash % self.lanes.len() as u64) as u32
+    }
+
+    /// The greatest generation that the session's lane has issued.
+    pub fn issued_up_to(&self, session: SessionId) -> u64 {
+        self.lane(session).lock().issued_up_to()
+    }
+
+    /// Closes a session: takes no more requests, lets those under way finish (or answers them "cancelled"), and gives
+    /// its memory back to the pool.
+    ///
+    /// # Errors
+    /// `InvalidState` without a session; `Timeout` when commands under way do not finish in time: the session stays
+    /// closed and its memory stays with the device.
+    ///
+    /// Blocking: until the session's last command has finished, at most `deadline`.
+    pub fn shutdown(
+        &self,
+        session: SessionId,
+        message: &ShutdownMessage,
+        deadline: Duration,
+    ) -> Result<ShutdownResponse, Error> {
+        let now = Instant::now();
+        let pending = self.begin_shutdown(session, message.drain_pending_messages)?;
+        if !message.drain_pending_messages {
+            let lane = self.lane(session);
+            lane.cancellations.fetch_add(1, Ordering::Release);
+            lane.waiters.wake_all();
+        }
+        self.barrier(session, now + deadline)?;
+        self.vacate(session);
+        let (drained, cancelled) = if message.drain_pending_messages { (pending, 0) } else { (0, pending) };
+        let envelope = self.clock.envelope(Instant::now());
+        Ok(ShutdownResponse::new(envelope, message.envelope.request_id, drained, cancelled))
+    }
+
+    fn begin_shutdown(&self, id: SessionId, drain: bool) -> Result<u64, Error> {
+        let mut lane = self.lane(id).lock();
+        lane.count_host_answered();
+        let session = lane.sessions.find(id).map_err(|refusal| refusal.into_error("shutdown"))?;
+        session.phase = Phase::Closing;
+        session.cancelled_epoch = (!drain).then_some(id.epoch);
+        Ok(lane.unanswered(id.index))
+    }
+
+    /// Waits until every command of the session is answered: a grain's commands run in order, so it sends one more.
+    fn barrier(&self, id: SessionId, until: Instant) -> Result<(), Error> {
+        let lane = self.lane(id);
+        let mut ticket = None;
+        loop {
+            match &ticket {
+                None => {
+                    let echo = Command::new(Opcode::Echo, id.index, [0; 7]);
+                    match lane.lock().submit(&echo, &[]) {
+                        Ok(mut submitted) => {
+                            lane.completions.abandon(&mut submitted);
+                            ticket = Some(submitted);
+                        }
+                        Err(Refusal::Full) => {}
+                        // A stopped ring has answered everything.
+                        Err(_) => return Ok(()),
+                    }
+                }
+                Some(ticket) if lane.completions.is_complete(ticket.sequence()) => return Ok(()),
+                Some(_) => {}
+            }
+            if Instant::now() >= until {
+                return Err(Refusal::Timeout.into_error("shutdown"));
+            }
+            thread::yield_now();
+        }
+    }
+
+    fn vacate(&self, id: SessionId) {
+        let mut lane = self.lane(id).lock();
+        let Some(session) = lane.sessions.find_any(id) else { return };
+        let owner = session.owner;
+        let blocks: Vec<_> = session.allocations.iter().map(|(_, allocation)| *allocation).collect();
+        blocks.iter().for_each(|allocation| give_back(&mut lane, owner, allocation, true));
+        lane.sessions.close(id);
+    }
+
+    /// Terminates the ring: what is not started is answered "cancelled".
+    ///
+    /// # Errors
+    /// `Timeout` when a kernel does not end in time.
+    ///
+    /// Blocking: at most `deadline`.
+    pub fn terminate(&self, deadline: Duration) -> Result<(), Error> {
+        let ended = self.ring.terminate(deadline);
+        self.lanes.iter().for_each(|lane| lane.waiters.wake_all());
+        ended
+    }
+}

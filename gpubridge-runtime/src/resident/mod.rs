@@ -1,0 +1,271 @@
+//! Resident memory: sessions on a device's ring, addressed by the sixteen messages.
+//!
+//! A grain has one *session*. Its allocations live in device memory; allocate and release are answered by the host's
+//! pool, write, read and compute travel through a lane of the device's ring as commands. There is no task, no channel
+//! and no heap allocation per call: whoever calls takes the lane's guard, writes the command, and polls its own answer.
+//!
+//! - **Order.** The requests of a session take effect in the order in which they entered the lane. An operation that
+//!   takes several commands is still one turn.
+//! - **Waiting.** A call is a future; whoever polls wakes those whose answers have come, and a driver thread per device
+//!   does when nobody polls. A call that is dropped or never polled again holds back nobody else.
+//! - **Counts are exact, times are sampled.** Device times are taken for one command in 64 and for all work beside the
+//!   ring, latencies for one call in 16; a time that was not taken is `None`.
+
+mod allocate;
+mod batch;
+mod call;
+mod lane;
+mod lifecycle;
+mod operations;
+mod refusal;
+mod report;
+mod session;
+mod wait;
+
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gpubridge_abstractions::{
+    AllocationId, ComputeMessage, Device, DeviceIndex, Envelope, Error, ErrorKind, KernelSpec, MemoryType, ReadMessage,
+    Ring, RingConfig, Ticket, WriteMessage,
+};
+
+pub use allocate::RestoredAllocation;
+pub use batch::{Answered, Batch};
+pub use call::{Call, Operation};
+use lane::{Budget, Chunks, DeviceSlots, Generations, LaneHost, LaneState};
+pub use operations::{Compute, Read, Write};
+use refusal::Refusal;
+pub use session::SessionId;
+use wait::{Driver, Waiters};
+
+use crate::clock::Clock;
+use crate::kernel_cache::{KernelCache, LaneKernels, LaneProgress};
+
+/// How resident memory uses its device. Every bound is here or in the ring's own configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResidentMemoryConfig {
+    /// The ring.
+    pub ring: RingConfig,
+    /// The most memory reserved from the device, for all sessions.
+    pub memory_budget_bytes: u64,
+    /// The most compiled kernels.
+    pub kernel_cache_capacity: NonZeroUsize,
+    /// The deadline of a call that names none.
+    pub call_deadline: Duration,
+    /// The deadline of each step of the ring's lifecycle.
+    pub lifecycle_deadline: Duration,
+    /// The upper part of every generation issued: a number that was never used with this storage before.
+    pub epoch: u64,
+}
+
+impl Default for ResidentMemoryConfig {
+    /// The default ring, 1 GiB, 100 kernels, 30 s per call, 10 s per lifecycle step, epoch 0.
+    fn default() -> Self {
+        Self {
+            ring: RingConfig::default(),
+            memory_budget_bytes: 1 << 30,
+            kernel_cache_capacity: NonZeroUsize::new(100).expect("100 is not 0"),
+            call_deadline: Duration::from_secs(30),
+            lifecycle_deadline: Duration::from_secs(10),
+            epoch: 0,
+        }
+    }
+}
+
+/// The resident memory of one device. See the module's documentation for its guarantees.
+///
+/// Dropping it terminates the ring; close the sessions first to keep what they hold.
+#[derive(Debug)]
+pub struct ResidentMemory {
+    // Dropped in this order: the driver looks at lanes, lanes hold memory that the ring uses.
+    driver: Driver,
+    ring: Box<dyn Ring>,
+    lanes: Box<[LaneHost]>,
+    kernels: Arc<KernelCache>,
+    budget: Arc<Budget>,
+    device: Arc<dyn Device>,
+    device_index: DeviceIndex,
+    config: ResidentMemoryConfig,
+    clock: Clock,
+    may_spin: bool,
+}
+
+impl ResidentMemory {
+    /// Launches and activates a ring on `device`.
+    ///
+    /// # Errors
+    /// Those of the device; `InvalidArgument` for an epoch of more than 24 bits.
+    pub fn open(device: Arc<dyn Device>, config: ResidentMemoryConfig) -> Result<Self, Error> {
+        if config.epoch >> (64 - AllocationId::COUNTER_BITS) != 0 {
+            let why = format!("epoch {} has more than 24 bits: start a new storage", config.epoch);
+            return Err(Error::new(ErrorKind::InvalidArgument, "resident_memory.open", why));
+        }
+        let ring = device.launch(config.ring)?;
+        let config = ResidentMemoryConfig { ring: ring.config(), ..config };
+        let kernels = Arc::new(KernelCache::new(Arc::clone(&device), config.kernel_cache_capacity));
+        let budget = Arc::new(Budget::new(config.memory_budget_bytes));
+        let lanes: Box<[LaneHost]> = (0..config.ring.lanes)
+            .map(|index| {
+                let lane = ring.take_lane(index).ok_or_else(|| {
+                    Error::new(
+                        ErrorKind::InvalidState,
+                        "resident_memory.open",
+                        format!("lane {index} is not to be had"),
+                    )
+                })?;
+                let waiters = Arc::new(Waiters::new(Arc::clone(&lane.completions), config.ring.slots as usize));
+                let source = Chunks {
+                    device: Arc::clone(&device),
+                    budget: Arc::clone(&budget),
+                    memory_type: MemoryType::Default,
+                };
+                // Lane i issues i + n, i + 2n, …: no two lanes issue the same.
+                let first = config.epoch << AllocationId::COUNTER_BITS | u64::from(index);
+                let state = LaneState::new(
+                    lane,
+                    LaneKernels::new(Arc::clone(&kernels)),
+                    source,
+                    DeviceSlots::new(config.ring.allocations),
+                    config.ring.slots as usize,
+                    config.ring.staging_bytes as usize,
+                    Generations { first, step: u64::from(config.ring.lanes) },
+                );
+                Ok(LaneHost::new(state, waiters))
+            })
+            .collect::<Result<_, Error>>()?;
+        let driver = Driver::start(lanes.iter().map(|lane| Arc::clone(&lane.waiters)).collect()).map_err(|error| {
+            Error::new(ErrorKind::Io, "resident_memory.open", "the driver thread could not be started")
+                .with_source(error)
+        })?;
+        ring.activate(config.lifecycle_deadline)?;
+        let may_spin = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
+        let device_index = device.info().index;
+        Ok(Self { driver, ring, lanes, kernels, budget, device, device_index, config, clock: Clock::new(), may_spin })
+    }
+
+    /// What was granted.
+    pub fn config(&self) -> &ResidentMemoryConfig {
+        &self.config
+    }
+
+    /// The device's index within its backend.
+    pub fn device_index(&self) -> DeviceIndex {
+        self.device_index
+    }
+
+    /// The device.
+    pub fn device(&self) -> &Arc<dyn Device> {
+        &self.device
+    }
+
+    /// The envelope of a message made now. One clock reading; does not block or allocate.
+    pub fn envelope(&self) -> Envelope {
+        self.clock.envelope(Instant::now())
+    }
+
+    /// Writes a range of `staging` into an allocation.
+    ///
+    /// # Errors
+    /// `InvalidState` without a session; `NotFound` for an allocation that is not live in it; `InvalidArgument` for
+    /// bytes beyond the allocation or the staging; `Timeout`, `Cancelled`, `DeviceLost`.
+    ///
+    /// Blocking: never, before it is waited for. Allocates: no. Ordering: one turn of the session, taken when it is
+    /// first polled, waited for or posted.
+    pub fn write<'m, 'd: 'm>(
+        &'m self,
+        session: SessionId,
+        message: &WriteMessage,
+        staging: &'d [u8],
+    ) -> Call<'m, Write<'d>> {
+        let turn = message.envelope.request_id.0;
+        Call::new(self, session, turn, Instant::now(), Write::new(message, staging))
+    }
+
+    /// Reads from an allocation into a range of `staging`.
+    ///
+    /// # Errors
+    /// As [`ResidentMemory::write`]; `ContentsLost` when an unclean stop lost what was in the allocation.
+    ///
+    /// Blocking, allocating and ordering: as [`ResidentMemory::write`].
+    pub fn read<'m, 'd: 'm>(
+        &'m self,
+        session: SessionId,
+        message: &ReadMessage,
+        staging: &'d mut [u8],
+    ) -> Call<'m, Read<'d>> {
+        let turn = message.envelope.request_id.0;
+        Call::new(self, session, turn, Instant::now(), Read::new(message, staging))
+    }
+
+    /// Runs a kernel. A kernel's first call compiles it, which blocks.
+    ///
+    /// A call that is refused or fails is a response with `success: false`; see [`Call::or_error`].
+    ///
+    /// # Errors
+    /// `InvalidState` without a session; `KernelBuild` with the compiler's text; `Timeout`, `Cancelled`.
+    ///
+    /// Blocking, allocating and ordering: as [`ResidentMemory::write`].
+    pub fn compute(&self, session: SessionId, message: &ComputeMessage) -> Call<'_, Compute> {
+        Call::new(self, session, message.envelope.request_id.0, Instant::now(), Compute::new(message))
+    }
+
+    /// Keeps up to `depth` computations in flight from this thread.
+    pub fn batch(self: &Arc<Self>, depth: NonZeroUsize) -> Batch {
+        Batch::new(Arc::clone(self), depth)
+    }
+
+    pub(crate) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
+    /// Whether spinning can help: on one core it only keeps the device from running.
+    #[inline]
+    pub(crate) fn may_spin(&self) -> bool {
+        self.may_spin
+    }
+
+    #[inline]
+    fn lane(&self, session: SessionId) -> &LaneHost {
+        // A forged lane number reaches some lane, where the session is not found.
+        &self.lanes[session.lane as usize % self.lanes.len()]
+    }
+
+    /// Submits the next command of an operation, as one turn. Returns its ticket and whether it was the last.
+    #[inline]
+    fn submit<O: Operation>(&self, id: SessionId, operation: &mut O, turn: u64) -> Result<(Ticket, bool), Refusal> {
+        let mut lane = self.lane(id).lock();
+        let session = lane.sessions.find(id)?;
+        if session.turn != 0 && session.turn != turn {
+            return Err(Refusal::Busy);
+        }
+        let command = operation.command(&mut lane, id)?;
+        let ticket = lane.submit(&command, operation.staged())?;
+        let LaneState { sessions, counters, .. } = &mut *lane;
+        let session = sessions.find(id)?;
+        let last = operation.submitted(session, counters);
+        session.turn = if last { 0 } else { turn };
+        lane.note_flight(&ticket, id.index);
+        Ok((ticket, last))
+    }
+
+    /// Gives the turn of an operation in pieces to whoever is next.
+    fn give_turn(&self, id: SessionId, turn: u64) {
+        let lane = self.lane(id);
+        if let Some(session) = lane.lock().sessions.find_any(id)
+            && session.turn == turn
+        {
+            session.turn = 0;
+        }
+        lane.waiters.room();
+    }
+
+    fn is_cancelled(&self, id: SessionId) -> bool {
+        self.lane(id).lock().sessions.is_cancelled(id)
+    }
+
+    fn compile(&self, spec: &KernelSpec) -> Result<(), Error> {
+        self.kernels.compile(spec, || self.lanes.iter().map(LaneHost::progress).collect::<Vec<LaneProgress>>())
+    }
+}

@@ -1,0 +1,250 @@
+//! Sessions: what a lane knows of one grain. Everything here is plain data under the lane's guard.
+
+use std::time::SystemTime;
+
+use gpubridge_abstractions::{AllocationId, DeviceSlot, MemoryType, ResidentMemoryTracker};
+
+use super::refusal::Refusal;
+use crate::pool::BlockId;
+
+/// Names a session. The epoch makes a name that outlived its session an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct SessionId {
+    /// The lane that the session's commands go through.
+    pub lane: u32,
+    /// Its index there, which is also the grain's number on the ring.
+    pub index: u32,
+    /// Counts the sessions that had this index.
+    pub epoch: u32,
+}
+
+/// One allocation of a session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Allocation {
+    pub(crate) size_bytes: u64,
+    pub(crate) memory_type: MemoryType,
+    /// Whether what was in it before an unclean stop is gone.
+    pub(crate) contents_lost: bool,
+    pub(crate) device_slot: DeviceSlot,
+    pub(crate) block: BlockId,
+    pub(crate) allocated_at: SystemTime,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Entry {
+    Live {
+        generation: u64,
+        allocation: Allocation,
+    },
+    /// Released, or kept free by a restore; the next free entry behind it.
+    Free {
+        next: u32,
+    },
+}
+
+const NO_ENTRY: u32 = u32::MAX;
+
+/// A session's allocations by their slot.
+#[derive(Debug)]
+pub(crate) struct Allocations {
+    entries: Vec<Entry>,
+    free: u32,
+}
+
+impl Allocations {
+    const fn new() -> Self {
+        Self { entries: Vec::new(), free: NO_ENTRY }
+    }
+
+    #[inline]
+    pub(crate) fn find(&self, id: AllocationId) -> Option<&Allocation> {
+        match self.entries.get(id.slot as usize) {
+            Some(Entry::Live { generation, allocation }) if *generation == id.generation => Some(allocation),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn find_mut(&mut self, id: AllocationId) -> Option<&mut Allocation> {
+        match self.entries.get_mut(id.slot as usize) {
+            Some(Entry::Live { generation, allocation }) if *generation == id.generation => Some(allocation),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn insert(&mut self, generation: u64, allocation: Allocation) -> AllocationId {
+        let live = Entry::Live { generation, allocation };
+        let slot = self.free;
+        if slot == NO_ENTRY {
+            // Sessions with one allocation are the rule: no memory for others before they come.
+            self.entries.reserve_exact(if self.entries.is_empty() { 1 } else { self.entries.len() });
+            self.entries.push(live);
+            return AllocationId { slot: self.entries.len() as u32 - 1, generation };
+        }
+        if let Entry::Free { next } = std::mem::replace(&mut self.entries[slot as usize], live) {
+            self.free = next;
+        }
+        AllocationId { slot, generation }
+    }
+
+    /// Puts an allocation back under the id that it had. The slot must not be live.
+    pub(crate) fn restore(&mut self, id: AllocationId, allocation: Allocation) -> Result<(), Refusal> {
+        let slot = id.slot as usize;
+        while self.entries.len() <= slot {
+            self.entries.push(Entry::Free { next: self.free });
+            self.free = self.entries.len() as u32 - 1;
+        }
+        if matches!(self.entries[slot], Entry::Live { .. }) {
+            return Err(Refusal::AlreadyRestored(id));
+        }
+        self.unlink(id.slot);
+        self.entries[slot] = Entry::Live { generation: id.generation, allocation };
+        Ok(())
+    }
+
+    pub(crate) fn remove(&mut self, id: AllocationId) -> Option<Allocation> {
+        let allocation = *self.find(id)?;
+        self.entries[id.slot as usize] = Entry::Free { next: self.free };
+        self.free = id.slot;
+        Some(allocation)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (AllocationId, &Allocation)> {
+        self.entries.iter().enumerate().filter_map(|(slot, entry)| match entry {
+            Entry::Live { generation, allocation } => {
+                Some((AllocationId { slot: slot as u32, generation: *generation }, allocation))
+            }
+            Entry::Free { .. } => None,
+        })
+    }
+
+    /// Takes a free slot out of the list of free slots. Walks it: restoring is rare.
+    fn unlink(&mut self, slot: u32) {
+        let mut link = self.free;
+        let mut before = NO_ENTRY;
+        while link != NO_ENTRY {
+            let Entry::Free { next } = self.entries[link as usize] else { return };
+            if link == slot {
+                match before {
+                    NO_ENTRY => self.free = next,
+                    _ => self.entries[before as usize] = Entry::Free { next },
+                }
+                return;
+            }
+            before = link;
+            link = next;
+        }
+    }
+}
+
+/// Where a session is in its life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Phase {
+    /// The index is free.
+    Vacant,
+    /// Not initialized yet.
+    Named,
+    Open,
+    /// Shutdown has begun: nothing more is taken but the shutdown's own commands.
+    Closing,
+}
+
+/// One grain's session.
+#[derive(Debug)]
+pub struct Session {
+    pub(crate) epoch: u32,
+    pub(crate) phase: Phase,
+    /// The pool's name for the session: never used twice.
+    pub(crate) owner: u64,
+    pub(crate) quota_bytes: u64,
+    pub(crate) live_bytes: u64,
+    pub(crate) allocations: Allocations,
+    /// The operation in pieces that has the turn; 0 for none.
+    pub(crate) turn: u64,
+    pub(crate) tracker: ResidentMemoryTracker,
+    /// The epoch that was shut down without draining: what is pending of it is answered "cancelled".
+    pub(crate) cancelled_epoch: Option<u32>,
+}
+
+/// All sessions of a lane.
+#[derive(Debug, Default)]
+pub(crate) struct Sessions {
+    sessions: Vec<Session>,
+    vacant: Vec<u32>,
+    owners: u64,
+}
+
+impl Sessions {
+    /// Names a session: its index and epoch.
+    pub(crate) fn name(&mut self) -> (u32, u32) {
+        self.owners += 1;
+        let index = self.vacant.pop().unwrap_or(self.sessions.len() as u32);
+        let epoch = self.sessions.get(index as usize).map_or(0, |session| session.epoch.wrapping_add(1));
+        let session = Session {
+            epoch,
+            phase: Phase::Named,
+            cancelled_epoch: None,
+            owner: self.owners,
+            quota_bytes: 0,
+            live_bytes: 0,
+            allocations: Allocations::new(),
+            turn: 0,
+            tracker: ResidentMemoryTracker::start(),
+        };
+        match self.sessions.get_mut(index as usize) {
+            Some(vacant) => *vacant = session,
+            None => self.sessions.push(session),
+        }
+        (index, epoch)
+    }
+
+    /// Opens a session that was named.
+    pub(crate) fn open(&mut self, id: SessionId, quota_bytes: u64) -> Result<(), Refusal> {
+        let session = self.find_any(id).ok_or(Refusal::NoSession)?;
+        match session.phase {
+            Phase::Named => {
+                session.phase = Phase::Open;
+                session.quota_bytes = quota_bytes;
+                Ok(())
+            }
+            Phase::Open => Err(Refusal::AlreadyOpen),
+            Phase::Closing | Phase::Vacant => Err(Refusal::NoSession),
+        }
+    }
+
+    /// The session, if it takes requests.
+    #[inline]
+    pub(crate) fn find(&mut self, id: SessionId) -> Result<&mut Session, Refusal> {
+        match self.sessions.get_mut(id.index as usize) {
+            Some(session) if session.epoch == id.epoch && session.phase == Phase::Open => Ok(session),
+            _ => Err(Refusal::NoSession),
+        }
+    }
+
+    /// Gives an open session the next epoch, so that only the caller knows its name.
+    pub(crate) fn seal(&mut self, id: SessionId) -> Result<SessionId, Refusal> {
+        let session = self.find(id)?;
+        if session.turn != 0 {
+            return Err(Refusal::Busy);
+        }
+        session.epoch = session.epoch.wrapping_add(1);
+        Ok(SessionId { epoch: session.epoch, ..id })
+    }
+
+    /// Whether the session of this name was shut down without draining.
+    pub(crate) fn is_cancelled(&self, id: SessionId) -> bool {
+        self.sessions.get(id.index as usize).is_some_and(|session| session.cancelled_epoch == Some(id.epoch))
+    }
+
+    /// The session, whatever phase it is in.
+    pub(crate) fn find_any(&mut self, id: SessionId) -> Option<&mut Session> {
+        self.sessions.get_mut(id.index as usize).filter(|s| s.epoch == id.epoch && s.phase != Phase::Vacant)
+    }
+
+    /// Frees the session's index.
+    pub(crate) fn close(&mut self, id: SessionId) {
+        if let Some(session) = self.find_any(id) {
+            session.phase = Phase::Vacant;
+            self.vacant.push(id.index);
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, Parser, Subcommand};
+
+use super::error::Error;
+
+/// Actors whose state lives in GPU memory. Without a command: the demonstration, the flights of
+/// 2013 through one actor per aircraft, each score checked against a plain reference.
+#[derive(Debug, Parser)]
+#[command(name = "gpubridge", version)]
+pub struct Cli {
+    /// What to do; nothing means the demonstration.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// List the devices that actors can live on
+    Devices,
+    /// Score each row of a CSV file against the earlier rows of its key
+    Stream(StreamArgs),
+}
+
+/// Options of `gpubridge stream`.
+#[derive(Debug, Args)]
+pub struct StreamArgs {
+    /// CSV or gzipped CSV with a header line; `-` is standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// Column whose every distinct value gets an actor
+    #[arg(long, value_name = "COLUMN")]
+    pub key: String,
+    /// Column with the numbers to score
+    #[arg(long, value_name = "COLUMN")]
+    pub value: String,
+    /// How many earlier values of its key a value is scored against
+    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(2..=65_536), allow_negative_numbers = true)]
+    pub window: u32,
+    /// Scores of at least this size are counted as anomalies
+    #[arg(long, default_value_t = 3.0, value_parser = parse_threshold, allow_negative_numbers = true)]
+    pub threshold: f64,
+    /// Backend to run on, by name, or `auto`
+    #[arg(long, default_value = "auto")]
+    pub backend: String,
+    /// Write `row,key,value,score` lines to this file (`-` is standard output)
+    #[arg(long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Check every score against a plain reference
+    #[arg(long)]
+    pub verify: bool,
+    /// Also run a plain single-threaded loop in turn with the actors, and compare
+    #[arg(long)]
+    pub baseline: bool,
+    /// Count rows whose value is no finite number instead of stopping
+    #[arg(long)]
+    pub skip_bad: bool,
+    /// Stop when there are more distinct keys than this
+    #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
+    pub max_keys: u32,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl StreamArgs {
+    /// Whether the input is standard input.
+    pub fn reads_standard_input(&self) -> bool {
+        self.file == Path::new("-")
+    }
+}
+
+fn parse_threshold(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(threshold) if threshold.is_finite() && threshold >= 0.0 => Ok(threshold),
+        Ok(_) => Err("a threshold is finite and not negative".into()),
+        Err(_) => Err("not a number".into()),
+    }
+}
+
+/// Parses the command line. Help and version are printed here and end the program.
+pub fn parse() -> Result<Cli, Error> {
+    let parsed = Cli::try_parse().and_then(check);
+    parsed.map_err(|error| {
+        if !error.use_stderr() {
+            error.exit();
+        }
+        Error::Usage(first_paragraph(&error.render().to_string()))
+    })
+}
+
+fn check(cli: Cli) -> Result<Cli, clap::Error> {
+    if let Some(Command::Stream(args)) = &cli.command
+        && args.baseline
+        && args.reads_standard_input()
+    {
+        return Err(clap::Error::raw(
+            clap::error::ErrorKind::ArgumentConflict,
+            "--baseline reads its input more than once: standard input cannot be",
+        ));
+    }
+    Ok(cli)
+}
+
+/// The parser's message without its hints, on one line.
+fn first_paragraph(message: &str) -> String {
+    let message = message.strip_prefix("error: ").unwrap_or(message);
+    let lines = message.lines().map(str::trim).take_while(|line| !line.is_empty());
+    lines.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn defaults_are_those_of_the_manual() {
+        let cli = Cli::try_parse_from(["gpubridge", "stream", "f.csv", "--key", "k", "--value", "v"]).unwrap();
+        let Some(Command::Stream(args)) = cli.command else { panic!("not a stream") };
+        assert_eq!((args.window, args.threshold, args.max_keys), (64, 3.0, 1_000_000));
+        assert_eq!(args.backend, "auto");
+        assert!(!args.verify && !args.baseline && !args.skip_bad && !args.json && args.output.is_none());
+    }
+
+    #[test]
+    fn several_lines_of_a_message_become_one() {
+        let message = "error: these are missing:\n  --key <COLUMN>\n  --value <COLUMN>\n\nUsage: more";
+        assert_eq!(first_paragraph(message), "these are missing: --key <COLUMN> --value <COLUMN>");
+    }
+}

@@ -1,0 +1,61 @@
+//! What the program does: command line → rows → actors → report.
+//!
+//! - `cli`, `error`, `interrupt`: options, everything that can go wrong, Ctrl-C
+//! - `source` → `split` → `csv` → `value` → `rows`: bytes to rows to numbers, as a stream
+//! - `keys`: key texts as dense numbers
+//! - `engine`: the seam to the actors; `window`: the same arithmetic in plain memory
+//! - `pipeline`, `reorder`: rows in, scores out, in input order
+//! - `tally`, `reference`, `verify`, `output`, `report`, `progress`: what becomes of the scores
+//! - `stream`, `compare`, `demonstration`, `devices`: the commands
+
+mod cli;
+mod compare;
+mod csv;
+mod demonstration;
+mod devices;
+mod engine;
+mod error;
+mod interrupt;
+mod keys;
+mod output;
+mod pipeline;
+mod progress;
+mod reference;
+mod reorder;
+mod report;
+mod rows;
+mod source;
+mod split;
+mod stream;
+mod tally;
+mod value;
+mod verify;
+mod window;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use cli::Command;
+use error::Error;
+
+/// Runs the program to its exit code. Errors are one line on standard error.
+pub fn run() -> ExitCode {
+    match cli::parse().and_then(|cli| dispatch(cli.command)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if !matches!(error, Error::ReaderGone) {
+                // Nobody is left to be told when this fails too.
+                let _ = writeln!(io::stderr(), "error: {}", error.one_line());
+            }
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn dispatch(command: Option<Command>) -> Result<(), Error> {
+    match command {
+        None => demonstration::run(),
+        Some(Command::Devices) => devices::run(),
+        Some(Command::Stream(args)) => stream::run(&stream::Plan::from(args)).map(drop),
+    }
+}

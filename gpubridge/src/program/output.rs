@@ -1,0 +1,201 @@
+//! `--output`: the scores as CSV, all or nothing where the target allows it.
+//!
+//! A file is written beside its target, synced, and moved there at the end, so that a run that
+//! fails leaves what was there before. A pipe or a device is written as the scores come.
+
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempPath;
+
+use super::error::Error;
+use super::interrupt;
+
+const BUFFER_BYTES: usize = 256 * 1024;
+/// Scores from this size on, or below its like, are shorter with an exponent.
+const PLAIN_SCORES: std::ops::Range<f32> = 1e-5..1e16;
+
+/// The lines `row,key,value,score`, on their way.
+#[derive(Debug)]
+pub struct ScoreFile {
+    writer: BufWriter<File>,
+    name: String,
+    target: Target,
+}
+
+#[derive(Debug)]
+enum Target {
+    /// Written beside `path` and moved there at the end.
+    Beside {
+        temporary: Option<TempPath>,
+        path: PathBuf,
+    },
+    /// A pipe or a device.
+    Direct,
+    StandardOutput,
+}
+
+/// Whether writing to `path` would be writing to standard output.
+pub fn is_standard_output(path: &Path) -> bool {
+    if path == Path::new("-") {
+        return true;
+    }
+    let standard_output = || File::from(io::stdout().as_fd().try_clone_to_owned().ok()?).metadata().ok();
+    let (Ok(target), Some(standard_output)) = (fs::metadata(path), standard_output()) else { return false };
+    // Two users of /dev/null do not get into each other's way; two of a terminal do.
+    let is_shared_device = target.file_type().is_char_device() && !io::stdout().is_terminal();
+    !is_shared_device && (target.dev(), target.ino()) == (standard_output.dev(), standard_output.ino())
+}
+
+impl ScoreFile {
+    /// Opens the target and writes the header line.
+    pub fn create(path: &Path) -> Result<Self, Error> {
+        let name = path.display().to_string();
+        let (file, target) = open(path).map_err(|source| Error::Write { name: name.clone(), source })?;
+        let mut created = ScoreFile { writer: BufWriter::with_capacity(BUFFER_BYTES, file), name, target };
+        created.check(|writer| writer.write_all(b"row,key,value,score\n"))?;
+        Ok(created)
+    }
+
+    /// Writes one line. The value is a number as it was read: it never needs quotes.
+    pub fn write_row(&mut self, row: u64, key: &[u8], value: &[u8], score: f32) -> Result<(), Error> {
+        self.check(|writer| {
+            write!(writer, "{row},")?;
+            write_field(writer, key)?;
+            writer.write_all(b",")?;
+            writer.write_all(value)?;
+            writer.write_all(b",")?;
+            write_score(writer, score)?;
+            writer.write_all(b"\n")
+        })
+    }
+
+    /// Writes what is still in memory and puts the file in its place.
+    pub fn commit(mut self) -> Result<(), Error> {
+        self.check(|writer| writer.flush())?;
+        let Target::Beside { temporary, path } = &mut self.target else { return Ok(()) };
+        let Some(temporary) = temporary.take() else { return Ok(()) };
+        let file = self.writer.get_ref();
+        let write_error = |source| Error::Write { name: self.name.clone(), source };
+        file.sync_all().map_err(write_error)?;
+        interrupt::settle(|| {
+            interrupt::check()?;
+            temporary.persist(&path).map_err(|error| write_error(error.error))
+        })?;
+        sync_directory(path).map_err(write_error)
+    }
+
+    fn check(&mut self, write: impl FnOnce(&mut BufWriter<File>) -> io::Result<()>) -> Result<(), Error> {
+        write(&mut self.writer).map_err(|source| match (&self.target, source.kind()) {
+            (Target::StandardOutput, ErrorKind::BrokenPipe) => Error::ReaderGone,
+            _ => Error::Write { name: self.name.clone(), source },
+        })
+    }
+}
+
+impl Drop for ScoreFile {
+    fn drop(&mut self) {
+        if let Target::Beside { temporary, .. } = &mut self.target
+            && let Some(temporary) = temporary.take()
+        {
+            // The run has failed already; a file that cannot be removed is not the news.
+            let _ = interrupt::settle(|| temporary.close());
+        }
+    }
+}
+
+fn open(path: &Path) -> io::Result<(File, Target)> {
+    if is_standard_output(path) {
+        // Not opened by its path: that would begin again at the start of a redirected file.
+        return Ok((File::from(io::stdout().as_fd().try_clone_to_owned()?), Target::StandardOutput));
+    }
+    let existing = match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => return Err(ErrorKind::IsADirectory.into()),
+        Ok(metadata) if !metadata.is_file() => {
+            return Ok((OpenOptions::new().write(true).open(path)?, Target::Direct));
+        }
+        Ok(metadata) => Some(metadata),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(error),
+    };
+    // A link stays a link: the file that it names is replaced.
+    let path = if existing.is_some() { fs::canonicalize(path)? } else { path.to_owned() };
+    let name = path.file_name().ok_or(ErrorKind::InvalidFilename)?.to_string_lossy().into_owned();
+    let mut builder = tempfile::Builder::new();
+    let prefix = format!(".{}.", name.chars().take(50).collect::<String>());
+    builder.prefix(&prefix).suffix(".part").permissions(Permissions::from_mode(0o666));
+    let (file, temporary) = builder.tempfile_in(directory_of(&path))?.into_parts();
+    interrupt::protect(&temporary);
+    let target = Target::Beside { temporary: Some(temporary), path };
+    if let Some(existing) = existing {
+        file.set_permissions(existing.permissions())?;
+    }
+    Ok((file, target))
+}
+
+fn directory_of(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Makes the move itself last.
+fn sync_directory(path: &Path) -> io::Result<()> {
+    File::open(directory_of(path))?.sync_all()
+}
+
+fn write_field(writer: &mut impl Write, field: &[u8]) -> io::Result<()> {
+    if memchr::memchr3(b',', b'"', b'\n', field).is_none() && !field.contains(&b'\r') {
+        return writer.write_all(field);
+    }
+    writer.write_all(b"\"")?;
+    for (index, part) in field.split(|&byte| byte == b'"').enumerate() {
+        if index > 0 {
+            writer.write_all(b"\"\"")?;
+        }
+        writer.write_all(part)?;
+    }
+    writer.write_all(b"\"")
+}
+
+/// The shortest text that reads back as the same f32.
+fn write_score(writer: &mut impl Write, score: f32) -> io::Result<()> {
+    if score == 0.0 || PLAIN_SCORES.contains(&score.abs()) || !score.is_finite() {
+        write!(writer, "{score}")
+    } else {
+        write!(writer, "{score:e}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fields_are_quoted_when_needed() {
+        let written = |field: &str| {
+            let mut out = Vec::new();
+            write_field(&mut out, field.as_bytes()).unwrap();
+            String::from_utf8(out).unwrap()
+        };
+        assert_eq!(
+            ["a b", "a,b", "\"", "a\"b\nc", "\r"].map(written),
+            ["a b", "\"a,b\"", "\"\"\"\"", "\"a\"\"b\nc\"", "\"\r\""]
+        );
+    }
+
+    #[test]
+    fn scores_read_back_as_themselves() {
+        let mut random = fastrand::Rng::with_seed(1);
+        for _ in 0..100_000 {
+            let score = f32::from_bits(random.u32(..));
+            let mut out = Vec::new();
+            write_score(&mut out, score).unwrap();
+            let text = String::from_utf8(out).unwrap();
+            let back: f32 = text.parse().unwrap();
+            assert!(back.to_bits() == score.to_bits() || score.is_nan(), "{text}");
+            assert!(text.len() <= 18, "{text}");
+        }
+    }
+}

@@ -1,0 +1,96 @@
+//! Where things lie, and what a slot holds.
+
+use super::super::layout::*;
+use super::*;
+
+const CONFIGURATIONS: [(u32, u32); 6] = [(2, 0), (2, 8), (4, 64), (8, 264), (64, 4096), (1024, 128)];
+
+/// No two things share a word, everything lies inside, and nothing is left over but the spare words of the control
+/// area. Each word of the lane is claimed in turn.
+#[test]
+fn areas_do_not_overlap() {
+    for (slots, staging_bytes) in CONFIGURATIONS {
+        let layout = LaneLayout::new(slots, staging_bytes);
+        let mut claimed = vec![false; layout.words()];
+        let mut claim =
+            |word: usize| assert!(!std::mem::replace(&mut claimed[word], true), "word {word} is claimed twice");
+        for slot in 0..slots as usize {
+            (0..SLOT_WORDS).for_each(|i| claim(layout.command(slot) + i));
+            (0..SLOT_WORDS).for_each(|i| claim(layout.completion(slot) + i));
+            assert_eq!(layout.staging(slot).len() * 8, layout.staging_bytes());
+            layout.staging(slot).for_each(&mut claim);
+        }
+        (0..CONTROL_WORDS).for_each(|word| claim(layout.control(word)));
+        assert!(claimed.into_iter().all(|is_claimed| is_claimed), "{slots} slots, {staging_bytes} bytes");
+    }
+}
+
+/// Slots and control words start on lines of 64 bytes, so no line has writers on both sides.
+#[test]
+fn lines_are_not_shared() {
+    for (slots, staging_bytes) in CONFIGURATIONS {
+        let layout = LaneLayout::new(slots, staging_bytes);
+        for slot in 0..slots as usize {
+            assert!(layout.command(slot).is_multiple_of(8) && layout.completion(slot).is_multiple_of(8));
+        }
+        let lines = [CONSUMED, PARKED, HEARTBEAT].map(|word| layout.control(word) / 8);
+        assert!(lines[0] != lines[1] && lines[1] != lines[2] && lines[0] != lines[2]);
+        assert!(layout.staging(0).start.is_multiple_of(8));
+    }
+}
+
+/// Zeroed memory reads as empty on both sides: the first lap's bit is 1, and no command is pending.
+#[test]
+fn zeros_are_an_empty_ring() {
+    let mut rig = Rig::new(2, 8);
+    assert!(rig.device.poll().is_none());
+    assert_eq!((rig.submitter.pending(), rig.submitter.completed_below(), rig.submitter.next_sequence()), (0, 0, 0));
+    assert!(!rig.completions.is_complete(0) && !rig.completions.is_complete(1), "nothing was submitted");
+    let layout = LaneLayout::new(8, 0);
+    assert!((0..8).all(|sequence| layout.lap(sequence)) && (8..16).all(|sequence| !layout.lap(sequence)));
+}
+
+/// Slots must be a power of two of at least 2, and staging whole words: anything else is refused at once.
+#[test]
+fn bad_configurations_are_refused() {
+    for (slots, staging_bytes) in [(0, 8), (1, 8), (3, 8), (1000, 8), (2, 1), (2, 63)] {
+        let refused = std::panic::catch_unwind(|| LaneLayout::new(slots, staging_bytes));
+        assert!(refused.is_err(), "{slots} slots of {staging_bytes} bytes were accepted");
+    }
+}
+
+/// Memory that is smaller than the layout is refused by both halves.
+#[test]
+fn small_memory_is_refused() {
+    let (small, large) = (LaneLayout::new(2, 8), LaneLayout::new(4, 8));
+    let memory = || Memory::<AtomicU64>::new(small, |_| Word::new(0));
+    assert!(std::panic::catch_unwind(|| HostLane::new(memory(), large, None)).is_err());
+    assert!(std::panic::catch_unwind(|| DeviceLane::new(memory(), large)).is_err());
+}
+
+/// An opcode of more than 7 bits arrives as one that no device knows, never as another command; all others arrive as
+/// they are.
+#[test]
+fn opcodes_arrive_or_stay_unknown() {
+    for opcode in 0..=u8::MAX {
+        let command = Command { opcode, kernel: u16::MAX, grain: u32::MAX, payload: [u64::MAX; PAYLOAD_WORDS] };
+        let (decoded, answer_bit) = decode_command(&encode_command(&command, false, true));
+        assert!(answer_bit);
+        assert_eq!(decoded, Command { opcode: opcode.min(127), ..command });
+    }
+}
+
+/// Every status survives the way; a number that is none reads as a lost device.
+#[test]
+fn statuses_survive() {
+    let mut known = 0;
+    for number in 0..=u8::MAX {
+        let Some(status) = Status::from_number(number) else { continue };
+        known += 1;
+        let completion = Completion { status, device_time_ns: u32::MAX, result_bytes: 56, payload: [1; PAYLOAD_WORDS] };
+        assert_eq!(decode_completion(&encode_completion(&completion, true)), completion);
+    }
+    let mut words = encode_completion(&Completion::of(Status::Ok), false);
+    words[0] |= known << 48;
+    assert_eq!(decode_completion(&words).status, Status::DeviceLost);
+}
