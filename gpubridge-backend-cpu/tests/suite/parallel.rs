@@ -11,9 +11,12 @@ use crate::bench::{Bench, BenchLane, GRAIN, HANG, SMALL, echo, open, parking, tr
 
 #[test]
 fn a_parked_ring_wakes_for_every_command() {
-    // The bench's ring threads park as soon as they have nothing to do: nearly every command finds them asleep.
     let mut bench = Bench::new(KernelLibrary::empty(), SMALL);
-    for number in 0..20_000 {
+    let mut random = fastrand::Rng::with_seed(6);
+    for number in 0..50_000 {
+        // The ring thread goes to sleep as soon as it has nothing to do. Pauses of all lengths, so that commands come
+        // before that, while it does, and after.
+        (0..random.u32(..2000)).for_each(|_| std::hint::spin_loop());
         assert_eq!(bench.lane.run(&echo(GRAIN, number)).payload, [number; 7]);
     }
 }
