@@ -43,3 +43,8 @@ pub fn backends(library: kernels::KernelLibrary) -> runtime::BackendRegistry {
     }
     registry
 }
+
+/// The README's code, compiled and run.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct Readme;
