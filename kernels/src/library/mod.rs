@@ -125,7 +125,7 @@ pub fn library() -> KernelLibrary {
 /// The targets that the library's kernels have variants for.
 const TARGETS: &[&str] = &["cpu"];
 
-/// In the ring up to 64 Ki element operations, some tens of microseconds on one core: longer ones would hold up the
+/// In the ring up to 64 Ki element operations, a fraction of a millisecond on one core: longer ones would hold up the
 /// other grains of their lane.
 const UP_TO_64_KI: Placement = Placement::InRingUpTo(65_536);
 
