@@ -8,7 +8,7 @@ use fastrand::Rng;
 
 use super::*;
 
-const MESSAGES: u64 = if cfg!(debug_assertions) { 300_000 } else { 2_000_000 };
+const MESSAGES: u64 = if cfg!(debug_assertions) { 100_000 } else { 2_000_000 };
 const SLOTS: u32 = 16;
 /// The grain of the last command.
 const LAST: u32 = u32::MAX;
