@@ -8,13 +8,17 @@ use gpubridge::grains::storage::MemoryStorage;
 use gpubridge::grains::{GrainBatch, GrainKey, GrainRef, Silo, SiloConfig, wait};
 use gpubridge::kernels::id::WINDOW_ZSCORE;
 use gpubridge::runtime::{Answered, Selection};
-use gpubridge::{Error, GpuMemoryHandle, KernelSpec, MemoryType, Parameters, ResidentMemoryMetrics};
+use gpubridge::{Error, GpuMemoryHandle, KernelSpec, MemoryType, Parameters, ResidentMemoryMetrics, RingConfig};
 
 use super::engine::{Identity, Metric, MetricValue, Scorer, Summary};
 use super::error::EngineError;
 
-/// Rows in flight: enough that neither the parser nor the ring waits for the other's time slice.
-const DEPTH: NonZeroUsize = NonZeroUsize::new(512).expect("not 0");
+/// Rows in flight: enough that neither the parser nor the ring thread waits for the other's time slice on a busy
+/// machine. On a quiet one the queue stays short.
+const DEPTH: NonZeroUsize = NonZeroUsize::new(4096).expect("not 0");
+/// One lane, as there is one submitter; twice the depth, of which a batch takes half.
+const RING: RingConfig =
+    RingConfig { lanes: 1, slots: 2 * DEPTH.get() as u32, staging_bytes: 64, allocations: 1 << 24 };
 /// Bytes of a window's state before its values: how many there are, and where the next goes.
 const HEADER_BYTES: u64 = 8;
 
@@ -35,6 +39,7 @@ impl Actors {
         let state_bytes = HEADER_BYTES + 4 * u64::from(window);
         let mut config = SiloConfig::default();
         config.max_grains = max_keys as usize;
+        config.memory.ring = RING;
         config.memory.memory_budget_bytes = budget_bytes(&selection, state_bytes, max_keys);
         let storage = Arc::new(MemoryStorage::new());
         let silo = wait(Silo::start(selection.open()?, storage, config))?;
