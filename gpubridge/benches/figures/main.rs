@@ -44,6 +44,8 @@ impl Effort {
 type Part = fn(Effort, &mut Table);
 
 const PARTS: [(&str, Part); 8] = [
+    // First: memory that other parts gave back to the allocator would not count.
+    ("footprint", footprint::run),
     ("calls", calls::run),
     ("pipeline", pipeline::run),
     ("pool", pool::run),
@@ -51,7 +53,6 @@ const PARTS: [(&str, Part); 8] = [
     ("transfers", transfers::run),
     ("traces", traces::run),
     ("start", start::run),
-    ("footprint", footprint::run),
 ];
 
 fn main() {
