@@ -42,7 +42,12 @@ pub(super) async fn shutdown(shared: Arc<Shared>, deadline: Instant) -> Shutdown
     let (answer, answered) = oneshot::channel();
     // On a thread of its own: it waits with a deadline, which needs a timer, and there may be no runtime.
     let work = Arc::clone(&shared);
-    let work = move || drop(answer.send(run(&work, deadline)));
+    let work = move || {
+        let report = run(&work, deadline);
+        // Given up before the answer: whoever has it may open the storage again at once.
+        drop(work);
+        drop(answer.send(report));
+    };
     match thread::Builder::new().name("gpubridge-shutdown".to_owned()).spawn(work) {
         Ok(_) => answered.await.unwrap_or_else(|_| unreachable!("the shutdown thread answers before it ends")),
         // Without a thread it blocks the caller, which is better than losing what is active.

@@ -1,0 +1,94 @@
+//! Latencies as histograms, comparisons as rounds run in turn.
+
+use std::fmt;
+use std::time::Instant;
+
+use hdrhistogram::Histogram;
+
+/// The quantiles of one round, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Quantiles {
+    pub p50: f64,
+    pub p99: f64,
+    pub p999: f64,
+}
+
+impl fmt::Display for Quantiles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "p50 {:.0} ns, p99 {:.0} ns, p99.9 {:.0} ns", self.p50, self.p99, self.p999)
+    }
+}
+
+/// The latencies of one round.
+pub struct Latencies(Histogram<u64>);
+
+impl Latencies {
+    pub fn new() -> Self {
+        // Up to a minute, to three digits: allocated here, never while recording.
+        Self(Histogram::new_with_bounds(1, 60_000_000_000, 3).expect("the bounds are in order"))
+    }
+
+    pub fn since(&mut self, started: Instant) {
+        self.record(started.elapsed().as_nanos() as f64);
+    }
+
+    /// Records a time, rounded up: a mean over a group of calls may fall between two nanoseconds.
+    pub fn record(&mut self, ns: f64) {
+        self.0.saturating_record(ns.ceil() as u64);
+    }
+
+    pub fn quantiles(&self) -> Quantiles {
+        let at = |quantile| self.0.value_at_quantile(quantile) as f64;
+        Quantiles { p50: at(0.5), p99: at(0.99), p999: at(0.999) }
+    }
+}
+
+/// The middle of some numbers.
+pub fn median(numbers: impl IntoIterator<Item = f64>) -> f64 {
+    let mut sorted: Vec<f64> = numbers.into_iter().collect();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+/// What the rounds of one side came to.
+#[derive(Clone, Debug, Default)]
+pub struct Rounds(pub Vec<Quantiles>);
+
+impl Rounds {
+    /// Each quantile's median over the rounds.
+    pub fn middle(&self) -> Quantiles {
+        let of = |pick: fn(&Quantiles) -> f64| median(self.0.iter().map(pick));
+        Quantiles { p50: of(|q| q.p50), p99: of(|q| q.p99), p999: of(|q| q.p999) }
+    }
+
+    /// The median of the rounds' ratios of medians: each round is compared with its neighbour in time.
+    pub fn ratio_to(&self, other: &Self) -> f64 {
+        median(self.0.iter().zip(&other.0).map(|(own, other)| own.p50 / other.p50))
+    }
+
+    /// The least median of any round: what the machine gives when it is left alone.
+    pub fn best(&self) -> f64 {
+        self.0.iter().map(|round| round.p50).fold(f64::INFINITY, f64::min)
+    }
+}
+
+/// Runs all sides once per round, in turn, after one round that does not count.
+pub fn in_turn<const N: usize>(rounds: usize, mut sides: [&mut dyn FnMut() -> Quantiles; N]) -> [Rounds; N] {
+    let mut outcome = std::array::from_fn(|_| Rounds::default());
+    sides.iter_mut().for_each(|side| _ = side());
+    for _ in 0..rounds {
+        for (side, rounds) in sides.iter_mut().zip(&mut outcome) {
+            rounds.0.push(side());
+        }
+    }
+    outcome
+}
+
+/// What two readings of the clock with nothing between them cost: it is part of every latency measured one by one.
+pub fn clock_cost_ns() -> f64 {
+    let mut latencies = Latencies::new();
+    for _ in 0..10_000 {
+        latencies.since(Instant::now());
+    }
+    latencies.quantiles().p50
+}

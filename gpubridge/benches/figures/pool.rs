@@ -1,0 +1,209 @@
+//! The pool by itself: a pair of calls, by path, and blocks that another running thread frees.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Instant;
+
+use gpubridge::runtime::pool::trace::SplitMix;
+use gpubridge::runtime::pool::{Allocation, BlockId, ChunkSource, Pool, PoolConfig, Source};
+use gpubridge::{Device, DeviceBuffer, Error, MemoryType};
+use parking_lot::Mutex;
+
+use super::Effort;
+use super::kernel::device;
+use super::measure::{Latencies, median};
+use super::table::Table;
+
+const LIVE: usize = 1024;
+const STEPS: usize = 1 << 14;
+const GROUP: usize = 64;
+/// Blocks that are handed to the other thread at once, and the most on their way.
+const BATCH: u64 = 32;
+const WINDOW: u64 = 1024;
+
+/// The device's own memory as a source of chunks.
+#[derive(Debug)]
+struct FromDevice(Arc<dyn Device>);
+
+impl ChunkSource for FromDevice {
+    fn reserve(&mut self, size_bytes: u64) -> Result<Box<dyn DeviceBuffer>, Error> {
+        self.0.reserve(size_bytes, MemoryType::Default)
+    }
+}
+
+/// Addresses without memory: the pool never touches what it hands out.
+#[derive(Debug)]
+struct Addresses {
+    next: u64,
+}
+
+#[derive(Debug)]
+struct AddressRange {
+    address: u64,
+    size_bytes: u64,
+}
+
+impl ChunkSource for Addresses {
+    fn reserve(&mut self, size_bytes: u64) -> Result<Box<dyn DeviceBuffer>, Error> {
+        let address = self.next;
+        self.next += size_bytes.next_multiple_of(1 << 20);
+        Ok(Box::new(AddressRange { address, size_bytes }))
+    }
+}
+
+impl DeviceBuffer for AddressRange {
+    fn address(&self) -> u64 {
+        self.address
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn memory_type(&self) -> MemoryType {
+        MemoryType::Default
+    }
+}
+
+/// A pool with an ample budget over nothing but addresses.
+pub fn pool() -> Pool {
+    Pool::new(config(), Box::new(Addresses { next: 1 << 32 }))
+}
+
+fn config() -> PoolConfig {
+    PoolConfig { budget_bytes: 256 << 30, ..PoolConfig::default() }
+}
+
+/// Sizes and places drawn beforehand, so that the generator is not measured; log-uniform from 256 B to 256 KiB.
+fn steps() -> Vec<(usize, u64)> {
+    let mut random = SplitMix::new(1);
+    (0..STEPS).map(|_| (random.between(0, LIVE as u64 - 1) as usize, random.log_between(256, 256 << 10))).collect()
+}
+
+pub fn run(effort: Effort, table: &mut Table) {
+    let pair = random_live(effort.of(30_000));
+    table.judged("pool pair, a random one of 1,024 live", "≤ 10 ns median", format!("{pair:.1} ns"), pair <= 10.0);
+    for (name, path) in [("bin", Source::Bin), ("arena", Source::Arena)] {
+        let (pair, of_path) = by_path(path, effort.of(30_000));
+        table.beside(
+            format!("pool pair, last in, first out, by {name}"),
+            format!("{pair:.1} ns; {:.2} % were served so", of_path * 100.0),
+        );
+    }
+    let (ns, driver) = driver_path(&device(), effort.of(300));
+    table.beside("pool: first allocation, by the driver", format!("{ns:.0} ns median; {driver} counted"));
+    let rounds = effort.of(21);
+    let other = median((0..rounds).map(|_| freed_by_another(effort.of(200_000) as u64)));
+    table.judged(
+        "pool pair, freed by another running thread (mutex)",
+        "≤ 40 ns median",
+        format!("{other:.1} ns, hand-over included"),
+        other <= 40.0,
+    );
+}
+
+/// Nanoseconds per pair: groups of pairs between two clock readings, the median group.
+fn random_live(groups: usize) -> f64 {
+    let (steps, mut pool) = (steps(), pool());
+    let mut live: Vec<Allocation> =
+        steps[..LIVE].iter().map(|step| pool.allocate(step.1, 1, 0).expect("fits")).collect();
+    let mut next = 0;
+    let mut group = |pool: &mut Pool| {
+        let started = Instant::now();
+        for _ in 0..GROUP {
+            let (at, size_bytes) = steps[next % STEPS];
+            pool.release(live[at].block, 1, 0, true).expect("live");
+            live[at] = pool.allocate(size_bytes, 1, 0).expect("fits");
+            next += 1;
+        }
+        started.elapsed().as_nanos() as f64 / GROUP as f64
+    };
+    (0..groups).for_each(|_| _ = group(&mut pool));
+    median((0..groups).map(|_| group(&mut pool)))
+}
+
+/// Nanoseconds per pair that takes a path, and the share of pairs that did.
+fn by_path(path: Source, groups: usize) -> (f64, f64) {
+    let (steps, mut pool) = (steps(), pool());
+    let mut next = 0;
+    let mut hits = 0;
+    let mut group = |pool: &mut Pool| {
+        let started = Instant::now();
+        for _ in 0..GROUP {
+            let block = pool.allocate(steps[next % STEPS].1, 1, 0).expect("fits");
+            hits += usize::from(block.source == path);
+            pool.release(block.block, 1, 0, path == Source::Bin).expect("live");
+            next += 1;
+        }
+        started.elapsed().as_nanos() as f64 / GROUP as f64
+    };
+    (0..STEPS / GROUP).for_each(|_| _ = group(&mut pool));
+    let ns = median((0..groups).map(|_| group(&mut pool)));
+    (ns, hits as f64 / (GROUP * (groups + STEPS / GROUP)) as f64)
+}
+
+/// The first allocation of a new pool, which asks the driver; how many did.
+fn driver_path(device: &Arc<dyn Device>, times: usize) -> (f64, u64) {
+    let (mut latencies, mut driver) = (Latencies::new(), 0);
+    for _ in 0..times {
+        let mut pool = Pool::new(config(), Box::new(FromDevice(Arc::clone(device))));
+        let started = Instant::now();
+        let block = pool.allocate(4096, 1, 0).expect("fits");
+        latencies.since(started);
+        driver += u64::from(block.source == Source::Driver);
+    }
+    (latencies.quantiles().p50, driver)
+}
+
+/// Blocks on their way from the allocating thread to the releasing one.
+struct HandOver {
+    blocks: Vec<AtomicU32>,
+    sent: AtomicU64,
+    released: AtomicU64,
+}
+
+impl HandOver {
+    fn receive(&self, count: u64, mut release: impl FnMut(BlockId)) {
+        let mut at = 0;
+        while at < count {
+            let sent = self.sent.load(Ordering::Acquire);
+            if at == sent {
+                std::thread::yield_now();
+            }
+            while at < sent {
+                release(BlockId(self.blocks[(at % WINDOW) as usize].load(Ordering::Relaxed)));
+                at += 1;
+            }
+            self.released.store(at, Ordering::Release);
+        }
+    }
+}
+
+/// Nanoseconds per pair when another running thread releases what this one allocates.
+fn freed_by_another(count: u64) -> f64 {
+    let (steps, pool) = (steps(), Mutex::new(pool()));
+    let blocks = (0..WINDOW).map(|_| AtomicU32::new(0)).collect();
+    let hand_over = HandOver { blocks, sent: AtomicU64::new(0), released: AtomicU64::new(0) };
+    let run = |from: u64, to: u64| {
+        for at in from..to {
+            while at.is_multiple_of(BATCH) && at + BATCH > hand_over.released.load(Ordering::Acquire) + WINDOW {
+                std::thread::yield_now();
+            }
+            let block = pool.lock().allocate(steps[at as usize % STEPS].1, 1, 0).expect("fits").block;
+            hand_over.blocks[(at % WINDOW) as usize].store(block.0, Ordering::Relaxed);
+            if (at + 1).is_multiple_of(BATCH) || at + 1 == to {
+                hand_over.sent.store(at + 1, Ordering::Release);
+            }
+        }
+    };
+    let warm_up = count / 10;
+    std::thread::scope(|scope| {
+        let other =
+            scope.spawn(|| hand_over.receive(count, |block| assert!(pool.lock().release(block, 1, 0, true).is_ok())));
+        run(0, warm_up);
+        let started = Instant::now();
+        run(warm_up, count);
+        other.join().expect("no panic");
+        started.elapsed().as_nanos() as f64 / (count - warm_up) as f64
+    })
+}
