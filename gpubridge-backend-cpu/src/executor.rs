@@ -21,8 +21,9 @@ const ZERO_IN_RING_BYTES: usize = 64 << 10;
 pub(crate) enum Step {
     /// It is done.
     Done(Completion),
-    /// It is too much for the ring thread: the worker does it, and the grain waits.
-    Beside(Task),
+    /// It is too much for the ring thread: the worker does it, and the grain waits. Boxed, so that what is done in the
+    /// ring stays small.
+    Beside(Box<Task>),
 }
 
 /// Work for the worker thread. It owns what it touches, so nothing is freed under it.
@@ -110,7 +111,7 @@ impl Executor {
         let range = block.cut(bind.size_bytes as usize);
         self.table[index] = Bound { range: Some(range), generation: bind.slot.generation, owner: command.grain };
         Ok(match zeroed_later {
-            Some(range) => Step::Beside(Task::Zero { range, size_bytes: zero_bytes }),
+            Some(range) => Step::Beside(Box::new(Task::Zero { range, size_bytes: zero_bytes })),
             None => Step::Done(Completion::of(Status::Ok)),
         })
     }
@@ -200,7 +201,7 @@ impl Executor {
             return Ok(Step::Done(run_kernel(kernel, buffers, count, scalars)));
         }
         let buffers = buffers.map(|range| range.cloned());
-        Ok(Step::Beside(Task::Kernel { kernel: Arc::clone(kernel), buffers, count, scalars }))
+        Ok(Step::Beside(Box::new(Task::Kernel { kernel: Arc::clone(kernel), buffers, count, scalars })))
     }
 }
 

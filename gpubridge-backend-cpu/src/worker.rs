@@ -18,7 +18,7 @@ pub(crate) struct Origin {
     pub(crate) reply: Reply,
 }
 
-type Work = (Origin, Task);
+type Work = (Origin, Box<Task>);
 
 /// A ring thread's workers: one for kernels, and one for zeroing, which always ends and need not wait for a kernel that
 /// may not. Each runs its tasks in the order they came; at most a ring's slots are under way.
@@ -47,9 +47,9 @@ impl Worker {
     }
 
     /// Hands a task over.
-    pub(crate) fn submit(&mut self, origin: Origin, task: Task) {
+    pub(crate) fn submit(&mut self, origin: Origin, task: Box<Task>) {
         self.outstanding += 1;
-        let tasks = match task {
+        let tasks = match &*task {
             Task::Kernel { .. } => &self.kernels,
             Task::Zero { .. } => &self.zeroing,
         };

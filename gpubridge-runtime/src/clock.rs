@@ -34,8 +34,15 @@ impl Clock {
         self.started_at + self.elapsed(now)
     }
 
+    /// `now` in microseconds since the Unix epoch.
+    pub(crate) fn timestamp_us(&self, now: Instant) -> u64 {
+        let elapsed = self.elapsed(now);
+        // Not `as_micros`, which divides 128-bit numbers.
+        self.started_us + elapsed.as_secs() * 1_000_000 + u64::from(elapsed.subsec_micros())
+    }
+
     /// The envelope of a message made at `now`.
     pub(crate) fn envelope(&self, now: Instant) -> Envelope {
-        Envelope::at(self.started_us + self.elapsed(now).as_micros() as u64)
+        Envelope::at(self.timestamp_us(now))
     }
 }

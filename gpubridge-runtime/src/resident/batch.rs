@@ -6,10 +6,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
-use gpubridge_abstractions::{ComputeMessage, ComputeResponse, Envelope, Error, Status, Taken, Ticket};
+use gpubridge_abstractions::{ComputeMessage, ComputeResponse, Envelope, Error, RequestId, Status, Taken, Ticket};
 
 use super::ResidentMemory;
-use super::operations::Compute;
+use super::operations::{Compute, computed};
 use super::refusal::Refusal;
 use super::session::{SessionId, Turn};
 
@@ -32,6 +32,7 @@ pub struct Batch {
     answered: VecDeque<Answered>,
     depth: usize,
     now: Instant,
+    now_us: u64,
     readings: u32,
 }
 
@@ -39,7 +40,8 @@ pub struct Batch {
 struct Flight {
     session: SessionId,
     ticket: Ticket,
-    operation: Compute,
+    request: RequestId,
+    is_cache_hit: bool,
     submitted: Instant,
     token: u64,
     // The lane's count of cancellations when it was submitted.
@@ -59,6 +61,7 @@ impl Batch {
             answered: VecDeque::with_capacity(depth + 1),
             depth,
             now: Instant::now(),
+            now_us: 0,
             readings: 0,
         }
     }
@@ -68,9 +71,10 @@ impl Batch {
     pub fn envelope(&mut self) -> Envelope {
         if self.readings.is_multiple_of(PER_CLOCK_READING) {
             self.now = Instant::now();
+            self.now_us = self.memory.clock().timestamp_us(self.now);
         }
         self.readings = self.readings.wrapping_add(1);
-        self.memory.clock().envelope(self.now)
+        Envelope::at(self.now_us)
     }
 
     /// Submits a computation; `token` comes back with its answer. Returns the oldest answer when the pipeline is full.
@@ -98,7 +102,8 @@ impl Batch {
         };
         let sampled = ticket.sequence().is_multiple_of(SAMPLE);
         let submitted = if sampled { Instant::now() } else { self.now };
-        self.in_flight.push_back(Flight { session, ticket, operation, submitted, token, cancellations });
+        let (request, is_cache_hit) = (message.envelope.request_id, operation.is_cache_hit());
+        self.in_flight.push_back(Flight { session, ticket, request, is_cache_hit, submitted, token, cancellations });
         Ok(if self.len() > self.depth { self.next() } else { None })
     }
 
@@ -174,7 +179,7 @@ impl Batch {
         let response = match answer {
             Ok(_) if is_cancelled => Err(Refusal::Cancelled),
             Ok(completion) if completion.status != Status::Ok => Err(Refusal::Device(completion.status)),
-            Ok(completion) => Ok(flight.operation.response(&self.memory, self.now, &completion)),
+            Ok(completion) => Ok(computed(Envelope::at(self.now_us), flight.request, flight.is_cache_hit, &completion)),
             Err(refusal) => Err(refusal),
         };
         Some((flight.token, response.map_err(|refusal| refusal.into_error("compute"))))

@@ -152,7 +152,8 @@ impl LaneState {
     #[inline]
     pub(crate) fn note_request(&mut self, ticket: &Ticket, session: u32) {
         self.counters.submitted += 1;
-        let slot = ticket.sequence() as usize % self.flights.len();
+        // Slots are a power of two.
+        let slot = ticket.sequence() as usize & (self.flights.len() - 1);
         self.flights[slot] = (ticket.sequence(), session);
     }
 

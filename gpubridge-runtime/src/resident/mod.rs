@@ -230,7 +230,7 @@ impl ResidentMemory {
     #[inline]
     fn lane(&self, session: SessionId) -> &LaneHost {
         // A forged lane number reaches some lane, where the session is not found.
-        &self.lanes[session.lane as usize % self.lanes.len()]
+        self.lanes.get(session.lane as usize).unwrap_or(&self.lanes[0])
     }
 
     /// Submits the next command of an operation, as one turn. Returns its ticket and whether it was the last.

@@ -1,11 +1,9 @@
 //! The operations of the data plane: each a message, encoded as commands of the ring.
 
-use std::time::Instant;
-
 use gpubridge_abstractions::{
     AllocationId, BufferUse, CallShape, Command, Completion, Compute as ComputeCommand, ComputeMessage,
-    ComputeResponse, DeviceSlot, Error, InlineResult, Opcode, PAYLOAD_BYTES, PAYLOAD_WORDS, ReadMessage, ReadResponse,
-    Scalars, StagedRange, Transfer, WriteMessage, WriteResponse,
+    ComputeResponse, DeviceSlot, Envelope, Error, InlineResult, Opcode, PAYLOAD_BYTES, PAYLOAD_WORDS, ReadMessage,
+    ReadResponse, RequestId, Scalars, StagedRange, Transfer, WriteMessage, WriteResponse,
 };
 
 use super::ResidentMemory;
@@ -222,19 +220,25 @@ impl Compute {
         Self { message: *message, is_cache_hit: true, failure_is_error: false }
     }
 
-    /// The response to an answer of the ring.
-    pub(crate) fn response(&self, memory: &ResidentMemory, ended: Instant, completion: &Completion) -> ComputeResponse {
-        let envelope = memory.clock().envelope(ended);
-        let result = InlineResult::from_words(completion.payload, usize::from(completion.result_bytes));
-        ComputeResponse {
-            kernel_time_us: sampled_us(u64::from(completion.device_time_ns)),
-            is_cache_hit: self.is_cache_hit,
-            ..ComputeResponse::succeeded(
-                envelope,
-                self.message.envelope.request_id,
-                result.unwrap_or(InlineResult::EMPTY),
-            )
-        }
+    /// Whether the kernel was found compiled.
+    pub(crate) fn is_cache_hit(&self) -> bool {
+        self.is_cache_hit
+    }
+}
+
+/// The response to an answer of the ring.
+#[inline]
+pub(super) fn computed(
+    envelope: Envelope,
+    request: RequestId,
+    is_cache_hit: bool,
+    completion: &Completion,
+) -> ComputeResponse {
+    let result = InlineResult::from_words(completion.payload, usize::from(completion.result_bytes));
+    ComputeResponse {
+        kernel_time_us: sampled_us(u64::from(completion.device_time_ns)),
+        is_cache_hit,
+        ..ComputeResponse::succeeded(envelope, request, result.unwrap_or(InlineResult::EMPTY))
     }
 }
 
@@ -306,7 +310,10 @@ impl Operation for Compute {
         answer: Result<Completion, Refusal>,
     ) -> Result<ComputeResponse, Error> {
         let response = match answer {
-            Ok(completion) => self.response(memory, timing.ended, &completion),
+            Ok(completion) => {
+                let envelope = memory.clock().envelope(timing.ended);
+                computed(envelope, self.message.envelope.request_id, self.is_cache_hit, &completion)
+            }
             Err(refusal @ (Refusal::NoSession | Refusal::Stopped | Refusal::Timeout | Refusal::Cancelled)) => {
                 return Err(refusal.into_error("compute"));
             }

@@ -124,20 +124,39 @@ pub fn tagged(word: u64, tag: bool) -> bool {
 #[inline]
 fn encode(header: u64, payload: &[u64; PAYLOAD_WORDS], tag: bool) -> [u64; SLOT_WORDS] {
     let bit = u64::from(tag) << 63;
-    let mut words = [0; SLOT_WORDS];
-    let mut displaced = 0;
-    for (i, &word) in payload.iter().enumerate() {
-        displaced |= (word >> 63) << i;
-        words[i + 1] = word & !TAG | bit;
+    let mut words = [header | bit; SLOT_WORDS];
+    let mut seen = 0;
+    for (word, &value) in words[1..].iter_mut().zip(payload) {
+        seen |= value;
+        *word = value & !TAG | bit;
     }
-    words[0] = header | displaced << DISPLACED_SHIFT | bit;
+    // Numbers are seldom so large, nor often negative: most payloads displace nothing.
+    if seen & TAG != 0 {
+        words[0] |= displaced(payload);
+    }
     words
+}
+
+/// The top bits of the payload words, where the header carries them.
+#[cold]
+fn displaced(payload: &[u64; PAYLOAD_WORDS]) -> u64 {
+    payload.iter().enumerate().fold(0, |bits, (i, &word)| bits | (word >> 63) << (DISPLACED_SHIFT as usize + i))
 }
 
 #[inline]
 fn payload(words: &[u64; SLOT_WORDS]) -> [u64; PAYLOAD_WORDS] {
-    let displaced = words[0] >> DISPLACED_SHIFT;
-    std::array::from_fn(|i| words[i + 1] & !TAG | (displaced >> i & 1) << 63)
+    let mut payload = std::array::from_fn(|i| words[i + 1] & !TAG);
+    let displaced = words[0] << 1 >> (DISPLACED_SHIFT + 1);
+    if displaced != 0 {
+        restore(&mut payload, displaced);
+    }
+    payload
+}
+
+/// Puts the top bits back that the header carried.
+#[cold]
+fn restore(payload: &mut [u64; PAYLOAD_WORDS], displaced: u64) {
+    payload.iter_mut().enumerate().for_each(|(i, word)| *word |= (displaced >> i & 1) << 63);
 }
 
 /// A command as it lies in its slot. An opcode of more than 7 bits travels as 127: no opcode either, so the device
