@@ -345,7 +345,7 @@ pub fn a_kernel_really_computes(context: &Context) {
                 let id = rig.allocate(session, 400);
                 for round in 0..100_u32 {
                     let numbers: Vec<u32> =
-                        (0..100).map(|i| (i + round * 7 + thread) * 2_654_435_761_u32 % 1000).collect();
+                        (0..100).map(|i| (i + round * 7 + thread).wrapping_mul(2_654_435_761) % 1000).collect();
                     rig.write(session, id, bytemuck::cast_slice(&numbers));
                     let spec = KernelSpec::new(SUM).of(ElementType::U32);
                     let call = ComputeMessage { input: Some(id), ..message(rig, spec) };
