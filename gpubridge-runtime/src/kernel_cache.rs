@@ -55,6 +55,9 @@ impl KernelCache {
     pub(crate) fn new(device: Arc<dyn Device>, capacity: NonZeroUsize) -> Self {
         let declarations =
             device.kernels().iter().map(|declaration| (declaration.id, Arc::new(declaration.clone()))).collect();
+        // Slots are numbered in 16 bits.
+        const CAPACITY_MAX: NonZeroUsize = NonZeroUsize::new(u16::MAX as usize - RETIRED_MAX).expect("it is not 0");
+        let capacity = capacity.min(CAPACITY_MAX);
         let state = State { cached: LruCache::new(capacity), free: Vec::new(), retired: Vec::new(), slots: 0 };
         let used = (0..capacity.get() + RETIRED_MAX).map(|_| AtomicBool::new(false)).collect();
         Self {
@@ -83,7 +86,8 @@ impl KernelCache {
         self.declarations.get(&id)
     }
 
-    /// Makes sure that `spec` is compiled. Blocks while it compiles, and no call that does not need it.
+    /// Makes sure that `spec` is compiled. Blocks while it compiles, and no call that does not need it. A kernel that does
+    /// not compile evicts none.
     ///
     /// `progress` asks every lane; it is called without any lock of the cache held by lookups.
     ///
@@ -95,23 +99,24 @@ impl KernelCache {
             return Ok(());
         }
         let slot = self.vacant_slot(&progress)?;
-        match self.device.compile(spec, slot) {
-            Ok(()) => {
-                self.state.lock().cached.put(*spec, slot);
-                Ok(())
-            }
-            Err(error) => {
-                self.state.lock().free.push(slot);
-                Err(error)
-            }
+        let compiled = self.device.compile(spec, slot);
+        let mut state = self.state.lock();
+        if let Err(error) = compiled {
+            state.free.push(slot);
+            return Err(error);
         }
+        self.evict(&mut state);
+        state.cached.put(*spec, slot);
+        // Whoever had it compiled is about to use it.
+        self.used[usize::from(slot)].store(true, Ordering::Relaxed);
+        Ok(())
     }
 
-    /// A slot that no command uses.
+    /// A slot that no command uses. Only the holder of `compiling` comes here.
     fn vacant_slot(&self, progress: &impl Fn() -> Vec<LaneProgress>) -> Result<u16, Error> {
-        self.evict();
-        // After the eviction: a command that still found the old slot lies below these fences.
-        let lanes = progress();
+        let any_retired = !self.state.lock().retired.is_empty();
+        // After the evictions: a command that still found an old slot lies below these fences.
+        let lanes = if any_retired { progress() } else { Vec::new() };
         let mut state = self.state.lock();
         for retired in &mut state.retired {
             if retired.fences.is_empty() {
@@ -140,15 +145,16 @@ impl KernelCache {
     }
 
     /// Evicts the least recently used kernel if the cache is full.
-    fn evict(&self) {
-        let mut state = self.state.lock();
+    fn evict(&self, state: &mut State) {
         if state.cached.len() < self.capacity {
             return;
         }
-        // Each pass over a used slot takes its mark, so this ends after one round at most.
+        // Each kernel is passed over once at most: lanes may set the marks again as fast as they are taken here.
+        let mut passes = state.cached.len();
         while let Some((spec, slot)) = state.cached.pop_lru() {
             // Relaxed: a mark that comes late costs a compilation, nothing else.
-            if self.used[usize::from(slot)].swap(false, Ordering::Relaxed) {
+            if passes > 0 && self.used[usize::from(slot)].swap(false, Ordering::Relaxed) {
+                passes -= 1;
                 state.cached.put(spec, slot);
                 continue;
             }
@@ -183,6 +189,11 @@ impl LaneKernels {
         Self { cache, version: 0, copies: Default::default() }
     }
 
+    /// Whether the device has this kernel, compiled or not.
+    pub(crate) fn knows(&self, id: KernelId) -> bool {
+        self.cache.declaration(id).is_some()
+    }
+
     /// The kernel, if it is compiled.
     #[inline]
     pub(crate) fn find(&mut self, spec: &KernelSpec) -> Option<&LaneKernel> {
@@ -205,5 +216,138 @@ impl LaneKernels {
             used.store(true, Ordering::Relaxed);
         }
         Some(copy)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use gpubridge_abstractions::{
+        Backend, BufferUse, DeviceBuffer, DeviceIndex, DeviceInfo, ElementType, MemoryType, NullBackend, Placement,
+        Ring, RingConfig, Tolerance,
+    };
+
+    use super::*;
+
+    const BROKEN: KernelId = KernelId(9);
+
+    /// Compiles any kernel but [`BROKEN`], and notes what lies in which slot.
+    #[derive(Debug)]
+    struct Compiler {
+        null: Arc<dyn Device>,
+        declarations: Vec<KernelDeclaration>,
+        slots: Mutex<HashMap<u16, KernelId>>,
+    }
+
+    impl Device for Compiler {
+        fn info(&self) -> DeviceInfo {
+            self.null.info()
+        }
+
+        fn reserve(&self, size_bytes: u64, memory_type: MemoryType) -> Result<Box<dyn DeviceBuffer>, Error> {
+            self.null.reserve(size_bytes, memory_type)
+        }
+
+        fn kernels(&self) -> &[KernelDeclaration] {
+            &self.declarations
+        }
+
+        fn compile(&self, spec: &KernelSpec, slot: u16) -> Result<(), Error> {
+            if spec.id == BROKEN {
+                return Err(Error::new(ErrorKind::KernelBuild, "test.compile", "line 1: no"));
+            }
+            self.slots.lock().insert(slot, spec.id);
+            Ok(())
+        }
+
+        fn launch(&self, config: RingConfig) -> Result<Box<dyn Ring>, Error> {
+            self.null.launch(config)
+        }
+    }
+
+    fn declaration(id: KernelId) -> KernelDeclaration {
+        KernelDeclaration {
+            id,
+            name: "test",
+            summary: "nothing",
+            elements: &[ElementType::F32],
+            buffers: [BufferUse::None; 3],
+            scalars: &[],
+            constants: &[],
+            in_place: false,
+            stateful: false,
+            placement: Placement::InRing,
+            check: |_| Ok(()),
+            work: |_| 0,
+            tolerance: Tolerance::Exact,
+            targets: &["test"],
+        }
+    }
+
+    fn cache(capacity: usize) -> (Arc<Compiler>, Arc<KernelCache>, LaneKernels) {
+        let null = NullBackend::default().open(DeviceIndex(0)).expect("the null device opens");
+        let declarations = (0..100).map(|id| declaration(KernelId(id))).collect();
+        let device = Arc::new(Compiler { null, declarations, slots: Mutex::default() });
+        let capacity = NonZeroUsize::new(capacity).expect("the tests ask for some");
+        let cache = Arc::new(KernelCache::new(Arc::clone(&device) as Arc<dyn Device>, capacity));
+        let lane = LaneKernels::new(Arc::clone(&cache));
+        (device, cache, lane)
+    }
+
+    /// A lane all of whose commands are answered.
+    fn idle() -> Vec<LaneProgress> {
+        vec![LaneProgress { next: 5, completed: 5 }]
+    }
+
+    fn spec(id: u32) -> KernelSpec {
+        KernelSpec::new(KernelId(id))
+    }
+
+    #[test]
+    fn a_kernel_that_does_not_compile_evicts_none_and_is_not_kept() {
+        let (_, cache, mut lane) = cache(2);
+        cache.compile(&spec(1), idle).expect("it compiles");
+        cache.compile(&spec(2), idle).expect("it compiles");
+        for _ in 0..100 {
+            let error = cache.compile(&KernelSpec::new(BROKEN), idle).expect_err("it is broken");
+            assert!(error.to_string().contains("line 1: no"), "{error}");
+        }
+        assert_eq!(cache.len(), 2);
+        assert!(lane.find(&spec(1)).is_some() && lane.find(&spec(2)).is_some());
+        assert!(lane.find(&KernelSpec::new(BROKEN)).is_none());
+    }
+
+    #[test]
+    fn a_slot_at_work_is_not_compiled_into() {
+        let (device, cache, mut lane) = cache(1);
+        cache.compile(&spec(1), idle).expect("it compiles");
+        let first = lane.find(&spec(1)).expect("it is there").slot;
+        let busy = || vec![LaneProgress { next: 9, completed: 8 }];
+        // Every kernel from here on is evicted by the next, and all are at work.
+        for id in 10..10 + RETIRED_MAX as u32 {
+            cache.compile(&spec(id), busy).expect("there are spare slots");
+            assert!(lane.find(&spec(id - 1)).is_none() || id == 10);
+        }
+        assert_eq!(device.slots.lock()[&first], KernelId(1));
+        let error = cache.compile(&spec(90), busy).expect_err("all slots are at work");
+        assert_eq!(error.kind(), ErrorKind::Full);
+        assert_eq!(cache.len(), 1);
+        cache.compile(&spec(90), || vec![LaneProgress { next: 9, completed: 9 }]).expect("they are done");
+        assert_eq!(lane.find(&spec(90)).expect("it is there").spec, spec(90));
+    }
+
+    #[test]
+    fn what_is_used_survives_what_is_not() {
+        let (_, cache, mut lane) = cache(4);
+        (1..=4).for_each(|id| cache.compile(&spec(id), idle).expect("it compiles"));
+        for id in 10..60 {
+            cache.compile(&spec(id), idle).expect("it compiles");
+            assert!(lane.find(&spec(2)).is_some(), "it is in use when {id} comes");
+        }
+    }
+
+    #[test]
+    fn the_largest_capacity_is_what_slots_can_number() {
+        let (_, cache, _) = cache(usize::MAX);
+        assert_eq!(cache.capacity() + RETIRED_MAX, usize::from(u16::MAX));
     }
 }

@@ -1,6 +1,5 @@
 //! Allocate, release, restore: answered by the host's pool, with a command in the lane ahead of a block's first use.
 
-use std::thread;
 use std::time::{Instant, SystemTime};
 
 use gpubridge_abstractions::{
@@ -10,8 +9,10 @@ use gpubridge_abstractions::{
 
 use super::ResidentMemory;
 use super::lane::LaneState;
+use super::lifecycle::Wait;
 use super::refusal::Refusal;
-use super::session::{Allocation, SessionId};
+use super::session::{Allocation, Session, SessionId};
+use crate::pool::Allocation as Block;
 
 /// An allocation to be put back under the id that it had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,32 +60,19 @@ impl ResidentMemory {
             let why = format!("the session is on device {own}, not {other}: initialize one there");
             return Err(Error::new(ErrorKind::Unsupported, OPERATION, why));
         }
-        let allocated_at = self.clock.system_time(now);
-        let mut relieved = false;
-        let (id, is_pool_hit) = loop {
-            let mut lane = self.lane(session).lock();
-            match allocate(&mut lane, session, message.size_bytes, message.memory_type, allocated_at) {
-                Ok(done) => break done,
-                Err(Failure::Refused(Refusal::Full)) => {
-                    drop(lane);
-                    self.yield_until(now, OPERATION)?;
-                }
-                Err(Failure::Pool(error)) if error.kind() == ErrorKind::OutOfMemory && !relieved => {
-                    // What idles in other lanes is as good as free.
-                    drop(lane);
-                    self.lanes.iter().for_each(|lane| lane.lock().trim());
-                    relieved = true;
-                }
-                Err(Failure::Pool(error)) => return Err(error),
-                Err(Failure::Refused(refusal)) => return Err(refusal.into_error(OPERATION)),
-            }
+        let request = Request {
+            size_bytes: message.size_bytes,
+            memory_type: message.memory_type,
+            allocated_at: self.clock.system_time(now),
+            contents_lost: false,
         };
+        let (id, is_pool_hit) = self.place(session, &request, now, OPERATION, insert)?;
         let handle = GpuMemoryHandle {
             id,
             size_bytes: message.size_bytes,
             memory_type: message.memory_type,
             device_index: own,
-            allocated_at,
+            allocated_at: request.allocated_at,
         };
         Ok(AllocateResponse::new(self.clock.envelope(now), message.envelope.request_id, handle, is_pool_hit))
     }
@@ -105,6 +93,7 @@ impl ResidentMemory {
 
     fn release_block(&self, id: SessionId, message: &ReleaseMessage) -> Result<Option<u64>, Refusal> {
         let mut lane = self.lane(id).lock();
+        lane.sessions.find(id)?;
         lane.count_host_answered();
         let session = lane.sessions.find(id)?;
         let owner = session.owner;
@@ -118,22 +107,71 @@ impl ResidentMemory {
     /// Puts an allocation back under the id that it had, with zeroed bytes.
     ///
     /// # Errors
-    /// As [`ResidentMemory::allocate`]; `InvalidState` when the id's slot is live.
+    /// As [`ResidentMemory::allocate`]; `InvalidState` when the id's slot is live; `InvalidArgument` for a slot beyond the
+    /// ring's allocations.
+    ///
+    /// Blocking, allocating and ordering: as [`ResidentMemory::allocate`].
     pub fn restore(&self, session: SessionId, restored: &RestoredAllocation) -> Result<(), Error> {
         const OPERATION: &str = "restore";
-        let now = Instant::now();
-        loop {
-            let mut lane = self.lane(session).lock();
-            match restore(&mut lane, session, restored) {
-                Ok(()) => return Ok(()),
+        let (id, limit) = (restored.id, self.config.ring.allocations);
+        if id.slot >= limit {
+            return Err(Refusal::BeyondTable { id, limit }.into_error(OPERATION));
+        }
+        let request = Request {
+            size_bytes: restored.size_bytes,
+            memory_type: restored.memory_type,
+            allocated_at: restored.allocated_at,
+            contents_lost: restored.contents_lost,
+        };
+        self.place(session, &request, Instant::now(), OPERATION, |lane, session, placed| {
+            lane.sessions.find(session)?.allocations.restore(id, placed.allocation)
+        })
+    }
+
+    /// Takes a block for a session, binds it, and puts it into the session's table by `put`.
+    #[inline]
+    fn place<R>(
+        &self,
+        id: SessionId,
+        request: &Request,
+        started: Instant,
+        operation: &'static str,
+        put: impl Fn(&mut LaneState, SessionId, &Placed) -> Result<R, Refusal>,
+    ) -> Result<R, Error> {
+        let wait = Wait { started, deadline: self.config.call_deadline };
+        let mut reserved = None;
+        let mut relieved = false;
+        let error = loop {
+            let mut lane = self.lane(id).lock();
+            let placed = place(&mut lane, id, request, &mut reserved).and_then(|placed| {
+                let put = put(&mut lane, id, &placed);
+                if put.is_err() {
+                    undo(&mut lane, id, &placed);
+                }
+                put.map_err(Failure::Refused)
+            });
+            match placed {
+                Ok(put) => return Ok(put),
                 Err(Failure::Refused(Refusal::Full)) => {
                     drop(lane);
-                    self.yield_until(now, OPERATION)?;
+                    if let Err(refusal) = wait.a_moment() {
+                        break refusal.into_error(operation);
+                    }
                 }
-                Err(Failure::Pool(error)) => return Err(error),
-                Err(Failure::Refused(refusal)) => return Err(refusal.into_error(OPERATION)),
+                Err(Failure::Pool(error)) if error.kind() == ErrorKind::OutOfMemory && !relieved => {
+                    // What idles in other lanes is as good as free.
+                    drop(lane);
+                    self.lanes.iter().for_each(|lane| lane.lock().trim());
+                    relieved = true;
+                }
+                Err(Failure::Pool(error)) => break error,
+                Err(Failure::Refused(refusal)) => break refusal.into_error(operation),
             }
+        };
+        if let Some(reserved) = reserved {
+            give_up(&mut self.lane(id).lock(), id, request, &reserved);
         }
+        Err(error)
     }
 
     /// The live allocations of a session, with whether their contents are lost.
@@ -183,107 +221,111 @@ impl ResidentMemory {
             timestamp: self.clock.system_time(Instant::now()),
         }
     }
-
-    /// Lets others run while a lane is full.
-    fn yield_until(&self, started: Instant, operation: &'static str) -> Result<(), Error> {
-        if started.elapsed() > self.config.call_deadline {
-            return Err(Refusal::Timeout.into_error(operation));
-        }
-        thread::yield_now();
-        Ok(())
-    }
 }
 
-fn allocate(
-    lane: &mut LaneState,
-    id: SessionId,
+/// What is to be allocated.
+struct Request {
     size_bytes: u64,
     memory_type: MemoryType,
     allocated_at: SystemTime,
-) -> Result<(AllocationId, bool), Failure> {
-    let (allocation, is_pool_hit) = bound(lane, id, size_bytes, memory_type, allocated_at)?;
-    let generation = lane.next_generation();
+    contents_lost: bool,
+}
+
+/// A block that counts against a session's quota and is not bound yet. It is kept while the lane is full, so that a
+/// call that has to wait takes one block from the pool, not one for every look.
+struct Reserved {
+    block: Block,
+    owner: u64,
+}
+
+/// An allocation that is bound and in no table yet.
+struct Placed {
+    allocation: Allocation,
+    is_pool_hit: bool,
+    owner: u64,
+}
+
+/// Puts a new allocation into its session's table.
+fn insert(lane: &mut LaneState, id: SessionId, placed: &Placed) -> Result<(AllocationId, bool), Refusal> {
+    let generation = lane.next_generation()?;
     lane.count_host_answered();
     let session = lane.sessions.find(id)?;
-    session.live_bytes += size_bytes;
-    session.tracker.record_allocation(size_bytes, is_pool_hit);
-    Ok((session.allocations.insert(generation, allocation), is_pool_hit))
+    session.tracker.record_allocation(placed.allocation.size_bytes, placed.is_pool_hit);
+    Ok((session.allocations.insert(generation, placed.allocation), placed.is_pool_hit))
 }
 
-fn restore(lane: &mut LaneState, id: SessionId, restored: &RestoredAllocation) -> Result<(), Failure> {
-    let RestoredAllocation { size_bytes, memory_type, allocated_at, contents_lost, .. } = *restored;
-    let (allocation, _) = bound(lane, id, size_bytes, memory_type, allocated_at)?;
+/// A block from the pool, within the session's quota.
+fn reserve(lane: &mut LaneState, id: SessionId, request: &Request, completed: u64) -> Result<Reserved, Failure> {
+    let Request { size_bytes, memory_type, .. } = *request;
     let session = lane.sessions.find(id)?;
-    let owner = session.owner;
-    match session.allocations.restore(restored.id, Allocation { contents_lost, ..allocation }) {
-        Ok(()) => {
-            session.live_bytes += size_bytes;
-            Ok(())
-        }
-        Err(refusal) => {
-            give_back(lane, owner, &allocation, true);
-            Err(refusal.into())
-        }
-    }
-}
-
-/// A block that is bound to a device slot for the session, and whether a released one was used again.
-fn bound(
-    lane: &mut LaneState,
-    id: SessionId,
-    size_bytes: u64,
-    memory_type: MemoryType,
-    allocated_at: SystemTime,
-) -> Result<(Allocation, bool), Failure> {
-    let session = lane.sessions.find(id)?;
-    let (owner, live_bytes, quota_bytes) = (session.owner, session.live_bytes, session.quota_bytes);
-    if live_bytes.checked_add(size_bytes).is_none_or(|sum| sum > quota_bytes) {
-        return Err(Refusal::Quota { size_bytes, live_bytes, quota_bytes }.into());
-    }
+    let Session { owner, live_bytes, quota_bytes, .. } = *session;
+    let within = live_bytes.checked_add(size_bytes).filter(|sum| *sum <= quota_bytes);
+    let Some(sum_bytes) = within else { return Err(Refusal::Quota { size_bytes, live_bytes, quota_bytes }.into()) };
     if !lane.honours(memory_type) {
         return Err(Refusal::MemoryType(memory_type).into());
     }
-    let completed = lane.submitter.completed_below();
     let block = lane.pool(memory_type).allocate(size_bytes, owner, completed).map_err(Failure::Pool)?;
-    let bind = |slot| Bind {
-        slot,
-        address: block.address,
-        size_bytes,
-        zero_bytes: if block.same_owner { 0 } else { block.block_bytes },
+    lane.sessions.find(id)?.live_bytes = sum_bytes;
+    Ok(Reserved { block, owner })
+}
+
+/// A block that is bound to a device slot for the session. `Full` leaves the block in `reserved`.
+fn place(
+    lane: &mut LaneState,
+    id: SessionId,
+    request: &Request,
+    reserved: &mut Option<Reserved>,
+) -> Result<Placed, Failure> {
+    lane.sessions.find(id)?;
+    let completed = lane.submitter.completed_below();
+    let Reserved { block, owner } = match reserved {
+        Some(reserved) => reserved,
+        None => reserved.insert(reserve(lane, id, request, completed)?),
     };
-    let device_slot = lane.slots.take().and_then(|slot| match lane.bind(id, &bind(slot)) {
-        Ok(()) => Ok(slot),
-        Err(refusal) => {
-            lane.slots.give(slot);
-            Err(refusal)
-        }
-    });
-    match device_slot {
-        Ok(device_slot) => {
-            let allocation = Allocation {
-                size_bytes,
-                memory_type,
-                contents_lost: false,
-                device_slot,
-                block: block.block,
-                allocated_at,
-            };
-            Ok((allocation, block.is_pool_hit()))
-        }
-        Err(refusal) => {
-            let fence = lane.submitter.next_sequence();
-            // The bytes are as the last owner left them, so they must not count as this owner's.
-            let kept = lane.pool(memory_type).release(block.block, owner, fence, false);
-            debug_assert!(kept.is_ok(), "the block was live and the owner's");
-            Err(refusal.into())
-        }
+    let slot = lane.slots.take(completed)?;
+    let zero_bytes = if block.same_owner { 0 } else { block.block_bytes };
+    let bind = Bind { slot, address: block.address, size_bytes: request.size_bytes, zero_bytes };
+    if let Err(refusal) = lane.bind(id, &bind) {
+        // No command names it under this generation.
+        lane.slots.give_unused(slot);
+        return Err(refusal.into());
+    }
+    let allocation = Allocation {
+        size_bytes: request.size_bytes,
+        memory_type: request.memory_type,
+        contents_lost: request.contents_lost,
+        device_slot: slot,
+        block: block.block,
+        allocated_at: request.allocated_at,
+    };
+    let placed = Placed { allocation, is_pool_hit: block.is_pool_hit(), owner: *owner };
+    *reserved = None;
+    Ok(placed)
+}
+
+/// Gives back a block that was never bound.
+fn give_up(lane: &mut LaneState, id: SessionId, request: &Request, reserved: &Reserved) {
+    let fence = lane.submitter.next_sequence();
+    // The bytes are as their last owner left them, so they must not count as this owner's: not to its bin.
+    let kept = lane.pool(request.memory_type).release(reserved.block.block, reserved.owner, fence, false);
+    debug_assert!(kept.is_ok(), "the block was live and the owner's");
+    if let Some(session) = lane.sessions.owned(id, reserved.owner) {
+        session.live_bytes -= request.size_bytes;
+    }
+}
+
+/// Gives back an allocation that found no place in its session's table.
+fn undo(lane: &mut LaneState, id: SessionId, placed: &Placed) {
+    give_back(lane, placed.owner, &placed.allocation, true);
+    if let Some(session) = lane.sessions.owned(id, placed.owner) {
+        session.live_bytes -= placed.allocation.size_bytes;
     }
 }
 
 /// Gives a block back to its pool; what is under way in the lane finishes with it first.
 pub(super) fn give_back(lane: &mut LaneState, owner: u64, allocation: &Allocation, return_to_pool: bool) {
     let fence = lane.submitter.next_sequence();
-    lane.slots.give(allocation.device_slot);
+    lane.slots.give(allocation.device_slot, fence);
     let kept = lane.pool(allocation.memory_type).release(allocation.block, owner, fence, return_to_pool);
     debug_assert!(kept.is_ok(), "a live allocation has a live block of its owner");
 }

@@ -13,7 +13,7 @@ use gpubridge_abstractions::{Command, Completion, Error, Status, Taken, Ticket};
 use super::ResidentMemory;
 use super::lane::{Counters, LaneState};
 use super::refusal::Refusal;
-use super::session::{Session, SessionId};
+use super::session::{Session, SessionId, Turn};
 
 /// Looks at the answer between two looks at the clock.
 const SPINS_PER_LOOK: u32 = 64;
@@ -76,6 +76,8 @@ enum Progress {
     Flying,
     /// Not submitted: the lane is full or the grain's turn is taken.
     Blocked,
+    /// The answer to a piece came: the next one follows.
+    Piece,
     /// An error of the control plane.
     Failed(Error),
 }
@@ -194,6 +196,7 @@ impl<'m, O: Operation> Call<'m, O> {
             match self.submit_next() {
                 Progress::Done(answer) => return self.respond(answer).map(drop),
                 Progress::Failed(error) => return Err(error),
+                Progress::Piece => {}
                 Progress::Flying | Progress::Blocked => {
                     looks += 1;
                     if looks.is_multiple_of(SPINS_PER_LOOK) {
@@ -226,8 +229,7 @@ impl<'m, O: Operation> Call<'m, O> {
                 return stopped;
             }
             match self.take() {
-                // The answer to a piece: the next one follows.
-                Progress::Blocked => {}
+                Progress::Piece => {}
                 progress => return progress,
             }
         }
@@ -237,7 +239,8 @@ impl<'m, O: Operation> Call<'m, O> {
     #[inline]
     fn submit(&mut self) -> Option<Progress> {
         loop {
-            match self.memory.submit(self.session, &mut self.operation, self.turn) {
+            let turn = Turn { id: self.turn, held: self.has_turn, started: self.started, deadline: self.deadline };
+            match self.memory.submit(self.session, &mut self.operation, turn) {
                 Ok((ticket, last)) => {
                     self.ticket = Some(ticket);
                     self.has_turn = !last;
@@ -248,41 +251,68 @@ impl<'m, O: Operation> Call<'m, O> {
                     if let Err(error) = self.memory.compile(&spec) {
                         return Some(Progress::Failed(error));
                     }
+                    // Others may evict it before it is used, again and again.
+                    if self.is_late() {
+                        return Some(self.fail(Refusal::Timeout));
+                    }
                 }
                 Err(refusal) if refusal.is_back_pressure() => return Some(Progress::Blocked),
-                Err(refusal) => return Some(Progress::Done(Err(refusal))),
+                Err(Refusal::NoSession) if self.is_cancelled() => return Some(self.fail(Refusal::Cancelled)),
+                Err(refusal) => return Some(self.fail(refusal)),
             }
         }
     }
 
-    /// Takes the answer to the command under way. [`Progress::Blocked`] means that it was a piece's.
+    /// Takes the answer to the command under way.
     #[inline]
     fn take(&mut self) -> Progress {
-        let Some(ticket) = &mut self.ticket else { return Progress::Blocked };
+        let Some(ticket) = &mut self.ticket else { return Progress::Piece };
         let lane = self.memory.lane(self.session);
-        let completion = match lane.completions.take(ticket, self.operation.landing()) {
-            Taken::Pending => return Progress::Flying,
-            Taken::Gone => return Progress::Done(Err(Refusal::Cancelled)),
-            Taken::Ready(completion) => completion,
-        };
         let sequence = ticket.sequence();
-        self.ticket = None;
         if self.registered {
+            // Before the answer is taken: from then on the slot, and its place among the waiters with it, may be another
+            // call's, whose waker must stay.
+            if !lane.completions.is_complete(sequence) {
+                return Progress::Flying;
+            }
             lane.waiters.unregister(sequence);
             self.registered = false;
         }
+        let completion = match lane.completions.take(ticket, self.operation.landing()) {
+            Taken::Pending => return Progress::Flying,
+            Taken::Gone => return self.fail(Refusal::Cancelled),
+            Taken::Ready(completion) => completion,
+        };
+        self.ticket = None;
         if sequence.is_multiple_of(SAMPLE) {
             lane.latency.record(self.started.elapsed().as_nanos() as u64);
         }
         lane.waiters.room();
-        // Relaxed: a cancellation that comes later than the answer does not undo it.
-        if lane.cancellations.load(Ordering::Relaxed) != self.cancellations && self.memory.is_cancelled(self.session) {
-            return Progress::Done(Err(Refusal::Cancelled));
+        if self.is_cancelled() {
+            return self.fail(Refusal::Cancelled);
         }
         if completion.status != Status::Ok {
-            return Progress::Done(Err(Refusal::Device(completion.status)));
+            return self.fail(Refusal::Device(completion.status));
         }
-        if self.operation.answered(&completion) { Progress::Done(Ok(completion)) } else { Progress::Blocked }
+        if self.operation.answered(&completion) { Progress::Done(Ok(completion)) } else { Progress::Piece }
+    }
+
+    /// Ends the call without an answer. Its turn is given up here, not when the call is dropped: whoever keeps a call
+    /// that has failed holds nobody up.
+    #[cold]
+    fn fail(&mut self, refusal: Refusal) -> Progress {
+        self.give_up();
+        Progress::Done(Err(refusal))
+    }
+
+    /// Whether the session was shut down without draining since the call was made.
+    #[inline]
+    fn is_cancelled(&self) -> bool {
+        self.memory.lane(self.session).is_cancelled(self.session, self.cancellations)
+    }
+
+    fn is_late(&self) -> bool {
+        self.started.elapsed() >= self.deadline
     }
 
     fn respond(&mut self, answer: Result<Completion, Refusal>) -> Result<O::Response, Error> {
@@ -300,7 +330,7 @@ impl<'m, O: Operation> Call<'m, O> {
                     Progress::Failed(error) => return Poll::Ready(Err(error)),
                     Progress::Flying if !self.memory.may_spin() => return Poll::Pending,
                     Progress::Flying => std::hint::spin_loop(),
-                    Progress::Blocked => thread::yield_now(),
+                    Progress::Blocked | Progress::Piece => thread::yield_now(),
                 }
             }
             if self.started.elapsed() > SPIN {
@@ -322,9 +352,9 @@ impl<'m, O: Operation> Call<'m, O> {
 
     /// Refuses when the deadline has passed or the session was shut down without draining.
     fn check_deadline(&mut self) -> Result<(), Error> {
-        let refusal = if self.started.elapsed() >= self.deadline {
+        let refusal = if self.is_late() {
             Refusal::Timeout
-        } else if self.memory.is_cancelled(self.session) {
+        } else if self.is_cancelled() {
             Refusal::Cancelled
         } else {
             return Ok(());
@@ -363,7 +393,7 @@ impl<O: Operation> Future for Call<'_, O> {
                 Progress::Done(answer) => return Poll::Ready(call.respond(answer)),
                 Progress::Failed(error) => return Poll::Ready(Err(error)),
                 Progress::Flying => std::hint::spin_loop(),
-                Progress::Blocked => break,
+                Progress::Blocked | Progress::Piece => break,
             }
         }
         if let Err(error) = call.check_deadline() {
@@ -372,7 +402,7 @@ impl<O: Operation> Future for Call<'_, O> {
         let lane = call.memory.lane(call.session);
         match &call.ticket {
             Some(ticket) => {
-                let deadline_ns = call.memory.driver.deadline_ns(call.started + call.deadline);
+                let deadline_ns = call.memory.driver.deadline_ns(call.started, call.deadline);
                 lane.waiters.register(ticket.sequence(), deadline_ns, context.waker());
                 call.registered = true;
             }
@@ -388,7 +418,7 @@ impl<O: Operation> Future for Call<'_, O> {
                 context.waker().wake_by_ref();
                 Poll::Pending
             }
-            Progress::Flying | Progress::Blocked => Poll::Pending,
+            Progress::Flying | Progress::Blocked | Progress::Piece => Poll::Pending,
         }
     }
 }

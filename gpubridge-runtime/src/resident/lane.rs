@@ -1,11 +1,12 @@
 //! A lane as the runtime keeps it: the guard, and what lies under it.
 
+use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gpubridge_abstractions::{
-    Bind, Capabilities, Command, Completions, Device, DeviceBuffer, DeviceSlot, Error, ErrorKind, Lane, MemoryType,
-    Opcode, SubmitError, Submitter, Ticket,
+    AllocationId, Bind, Capabilities, Command, Completions, Device, DeviceBuffer, DeviceSlot, Error, ErrorKind, Lane,
+    MemoryType, Opcode, SubmitError, Submitter, Ticket,
 };
 use parking_lot::{Mutex, MutexGuard};
 
@@ -44,6 +45,13 @@ impl LaneHost {
         self.guard.lock()
     }
 
+    /// Whether the session was shut down without draining since the lane's count of cancellations was `before`.
+    #[inline]
+    pub(crate) fn is_cancelled(&self, session: SessionId, before: u64) -> bool {
+        // Relaxed: the guard orders the look at the session.
+        self.cancellations.load(Ordering::Relaxed) != before && self.lock().sessions.is_cancelled(session)
+    }
+
     pub(crate) fn progress(&self) -> LaneProgress {
         let mut lane = self.lock();
         LaneProgress { next: lane.submitter.next_sequence(), completed: lane.submitter.completed_below() }
@@ -73,7 +81,7 @@ impl Latency {
 /// Exact counts of a lane.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Counters {
-    /// Commands submitted.
+    /// Requests that are in the lane as a whole, or were. A request in pieces counts once.
     pub(crate) submitted: u64,
     /// Requests that the host answers itself: allocate, release, metrics, initialize, shutdown.
     pub(crate) host_answered: u64,
@@ -92,7 +100,7 @@ pub struct LaneState {
     pub(crate) counters: Counters,
     pools: [Option<Box<Pool>>; MemoryType::ALL.len()],
     source: Chunks,
-    // By slot: the command of an operation that used it last, and its session.
+    // By slot: the last command of the request that used it last, and its session.
     flights: Box<[(u64, u32)]>,
     honoured: Capabilities,
     /// Bytes of a slot's staging area.
@@ -136,22 +144,24 @@ impl LaneState {
             SubmitError::Stopped => Refusal::Stopped,
             SubmitError::TooLarge => Refusal::Call("a piece exceeds the staging area"),
         })?;
-        self.counters.submitted += 1;
         self.submitter.doorbell();
         Ok(ticket)
     }
 
-    /// Notes whose operation a command belongs to.
+    /// Counts a request, by the last command of it.
     #[inline]
-    pub(crate) fn note_flight(&mut self, ticket: &Ticket, session: u32) {
+    pub(crate) fn note_request(&mut self, ticket: &Ticket, session: u32) {
+        self.counters.submitted += 1;
         let slot = ticket.sequence() as usize % self.flights.len();
         self.flights[slot] = (ticket.sequence(), session);
     }
 
-    /// Commands of a session's operations that are not answered.
-    pub(crate) fn unanswered(&self, session: u32) -> u64 {
+    /// Requests in the lane that are not answered: those of a session, or all. Looks at every slot.
+    pub(crate) fn unanswered(&self, session: Option<u32>) -> u64 {
         let pending = |(sequence, of): &&(u64, u32)| {
-            *of == session && *sequence != u64::MAX && !self.completions.is_complete(*sequence)
+            session.is_none_or(|session| session == *of)
+                && *sequence != u64::MAX
+                && !self.completions.is_complete(*sequence)
         };
         self.flights.iter().filter(pending).count() as u64
     }
@@ -196,9 +206,14 @@ impl LaneState {
     }
 
     /// A generation that was never issued.
-    pub(crate) fn next_generation(&mut self) -> u64 {
-        self.generation += self.generation_step;
-        self.generation
+    pub(crate) fn next_generation(&mut self) -> Result<u64, Refusal> {
+        let next = self.generation + self.generation_step;
+        // The upper bits are the epoch: beyond this lie the generations of the next run.
+        if next >> AllocationId::COUNTER_BITS != self.generation >> AllocationId::COUNTER_BITS {
+            return Err(Refusal::EpochExhausted);
+        }
+        self.generation = next;
+        Ok(next)
     }
 
     /// Binds a device slot to a block, zeroing `zero_bytes` of it, ahead of every later command of the lane.
@@ -218,32 +233,45 @@ pub(crate) struct Generations {
 }
 
 /// The free slots of a lane's allocation table on the device.
+///
+/// Commands of other sessions may overtake those that wait for work beside the ring, so a slot goes to another
+/// allocation only when the commands that name it have completed: the oldest first.
 #[derive(Debug)]
 pub(crate) struct DeviceSlots {
-    free: Vec<DeviceSlot>,
+    // Each with the fence of its release, which never falls from one to the next.
+    free: VecDeque<(DeviceSlot, u64)>,
     used: u32,
     limit: u32,
 }
 
 impl DeviceSlots {
     pub(crate) fn new(limit: u32) -> Self {
-        Self { free: Vec::new(), used: 0, limit }
+        Self { free: VecDeque::new(), used: 0, limit }
     }
 
-    /// A free slot, under a generation that it never had.
-    pub(crate) fn take(&mut self) -> Result<DeviceSlot, Refusal> {
-        if let Some(slot) = self.free.pop() {
+    /// A free slot, under a generation that it never had. All commands below `completed` are answered.
+    pub(crate) fn take(&mut self, completed: u64) -> Result<DeviceSlot, Refusal> {
+        if let Some(&(slot, fence)) = self.free.front()
+            && fence <= completed
+        {
+            self.free.pop_front();
             return Ok(DeviceSlot { generation: slot.generation.wrapping_add(1), ..slot });
         }
-        if self.used == self.limit {
-            return Err(Refusal::AllocationsFull { limit: self.limit });
+        if self.used < self.limit {
+            self.used += 1;
+            return Ok(DeviceSlot { index: self.used - 1, generation: 1 });
         }
-        self.used += 1;
-        Ok(DeviceSlot { index: self.used - 1, generation: 1 })
+        Err(if self.free.is_empty() { Refusal::AllocationsFull { limit: self.limit } } else { Refusal::Full })
     }
 
-    pub(crate) fn give(&mut self, slot: DeviceSlot) {
-        self.free.push(slot);
+    /// Takes a slot back that was not bound after all: no command names it.
+    pub(crate) fn give_unused(&mut self, slot: DeviceSlot) {
+        self.free.push_front((slot, 0));
+    }
+
+    /// Takes a slot back; commands below `fence` may name it.
+    pub(crate) fn give(&mut self, slot: DeviceSlot, fence: u64) {
+        self.free.push_back((slot, fence));
     }
 }
 
@@ -289,7 +317,7 @@ impl ChunkSource for Chunks {
             ));
         }
         match self.device.reserve(size_bytes, self.memory_type) {
-            Ok(buffer) => Ok(Box::new(Budgeted { buffer, budget: Arc::clone(&self.budget) })),
+            Ok(buffer) => Ok(Box::new(Budgeted { buffer, budget: Arc::clone(&self.budget), share_bytes: size_bytes })),
             Err(error) => {
                 reserved_bytes.fetch_sub(size_bytes, Ordering::Relaxed);
                 Err(error)
@@ -303,6 +331,8 @@ impl ChunkSource for Chunks {
 struct Budgeted {
     buffer: Box<dyn DeviceBuffer>,
     budget: Arc<Budget>,
+    // What was asked for: the device may have given more.
+    share_bytes: u64,
 }
 
 impl DeviceBuffer for Budgeted {
@@ -321,6 +351,28 @@ impl DeviceBuffer for Budgeted {
 
 impl Drop for Budgeted {
     fn drop(&mut self) {
-        self.budget.reserved_bytes.fetch_sub(self.buffer.size_bytes(), Ordering::Relaxed);
+        self.budget.reserved_bytes.fetch_sub(self.share_bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_device_slot_is_used_again_when_its_commands_have_completed() {
+        let mut slots = DeviceSlots::new(2);
+        let first = slots.take(0).expect("two are free");
+        slots.give(first, 7);
+        // A command below 7 may still name it, and wait for others of its grain.
+        let second = slots.take(6).expect("one is free");
+        assert_ne!(second.index, first.index);
+        assert_eq!(slots.take(6), Err(Refusal::Full));
+        let again = slots.take(7).expect("its commands are done");
+        assert_eq!((again.index, again.generation), (first.index, first.generation + 1));
+        assert_eq!(slots.take(7), Err(Refusal::AllocationsFull { limit: 2 }));
+        // One that was not bound is free at once.
+        slots.give_unused(again);
+        assert_eq!(slots.take(0).expect("nothing names it").index, first.index);
     }
 }

@@ -5,7 +5,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{
-    Command, Error, ErrorKind, InitializeMessage, InitializeResponse, Opcode, ShutdownMessage, ShutdownResponse,
+    Command, Error, ErrorKind, InitializeMessage, InitializeResponse, Opcode, PAYLOAD_WORDS, ShutdownMessage,
+    ShutdownResponse,
 };
 
 use super::ResidentMemory;
@@ -38,8 +39,8 @@ impl ResidentMemory {
         let pool_bytes = message.max_pool_size_bytes.min(self.config.memory_budget_bytes);
         let kernels = (message.max_kernel_cache_size as usize).min(self.kernels.capacity()) as u32;
         let mut lane = self.lane(session).lock();
-        lane.count_host_answered();
         lane.sessions.open(session, pool_bytes).map_err(|refusal| refusal.into_error(OPERATION))?;
+        lane.count_host_answered();
         let envelope = self.clock.envelope(Instant::now());
         Ok(InitializeResponse::new(envelope, message.envelope.request_id, own, pool_bytes, kernels))
     }
@@ -69,11 +70,11 @@ impl ResidentMemory {
     }
 
     /// Closes a session: takes no more requests, lets those under way finish (or answers them "cancelled"), and gives
-    /// its memory back to the pool.
+    /// its memory back to the pool. An operation in pieces is under way until its last piece is answered.
     ///
     /// # Errors
-    /// `InvalidState` without a session; `Timeout` when commands under way do not finish in time: the session stays
-    /// closed and its memory stays with the device.
+    /// `InvalidState` without a session; `Timeout` when what is under way does not finish in time: the session keeps its
+    /// memory then, and may be shut down again.
     ///
     /// Blocking: until the session's last command has finished, at most `deadline`.
     pub fn shutdown(
@@ -82,64 +83,77 @@ impl ResidentMemory {
         message: &ShutdownMessage,
         deadline: Duration,
     ) -> Result<ShutdownResponse, Error> {
-        let now = Instant::now();
-        let pending = self.begin_shutdown(session, message.drain_pending_messages)?;
-        if !message.drain_pending_messages {
-            let lane = self.lane(session);
-            lane.cancellations.fetch_add(1, Ordering::Release);
-            lane.waiters.wake_all();
-        }
-        self.barrier(session, now + deadline)?;
-        self.vacate(session);
-        let (drained, cancelled) = if message.drain_pending_messages { (pending, 0) } else { (0, pending) };
+        let drain = message.drain_pending_messages;
+        let wait = Wait { started: Instant::now(), deadline };
+        let answer = || -> Result<u64, Refusal> {
+            let pending = self.begin_shutdown(session, drain, wait)?;
+            if !drain {
+                let lane = self.lane(session);
+                lane.cancellations.fetch_add(1, Ordering::Release);
+                lane.waiters.wake_all();
+            }
+            self.barrier(session, wait)?;
+            self.vacate(session)?;
+            Ok(pending)
+        };
+        let pending = answer().map_err(|refusal| refusal.into_error("shutdown"))?;
+        let (drained, cancelled) = if drain { (pending, 0) } else { (0, pending) };
         let envelope = self.clock.envelope(Instant::now());
         Ok(ShutdownResponse::new(envelope, message.envelope.request_id, drained, cancelled))
     }
 
-    fn begin_shutdown(&self, id: SessionId, drain: bool) -> Result<u64, Error> {
-        let mut lane = self.lane(id).lock();
-        lane.count_host_answered();
-        let session = lane.sessions.find(id).map_err(|refusal| refusal.into_error("shutdown"))?;
-        session.phase = Phase::Closing;
-        session.cancelled_epoch = (!drain).then_some(id.epoch);
-        Ok(lane.unanswered(id.index))
-    }
-
-    /// Waits until every command of the session is answered: a grain's commands run in order, so it sends one more.
-    fn barrier(&self, id: SessionId, until: Instant) -> Result<(), Error> {
-        let lane = self.lane(id);
-        let mut ticket = None;
+    /// Closes the session to requests, between two turns if it is to be drained. Returns the requests under way.
+    fn begin_shutdown(&self, id: SessionId, drain: bool, wait: Wait) -> Result<u64, Refusal> {
         loop {
-            match &ticket {
-                None => {
-                    let echo = Command::new(Opcode::Echo, id.index, [0; 7]);
-                    match lane.lock().submit(&echo, &[]) {
-                        Ok(mut submitted) => {
-                            lane.completions.abandon(&mut submitted);
-                            ticket = Some(submitted);
-                        }
-                        Err(Refusal::Full) => {}
-                        // A stopped ring has answered everything.
-                        Err(_) => return Ok(()),
-                    }
+            let mut lane = self.lane(id).lock();
+            let session = lane.sessions.find_any(id).ok_or(Refusal::NoSession)?;
+            if session.phase == Phase::Named {
+                return Err(Refusal::NoSession);
+            }
+            if !drain || session.turn_is_free() {
+                session.phase = Phase::Closing;
+                if !drain {
+                    session.cancel();
                 }
-                Some(ticket) if lane.completions.is_complete(ticket.sequence()) => return Ok(()),
-                Some(_) => {}
+                return Ok(lane.unanswered(Some(id.index)));
             }
-            if Instant::now() >= until {
-                return Err(Refusal::Timeout.into_error("shutdown"));
-            }
-            thread::yield_now();
+            drop(lane);
+            wait.a_moment()?;
         }
     }
 
-    fn vacate(&self, id: SessionId) {
+    /// Waits until every command of the session is answered: a grain's commands run in order, so it sends one more.
+    fn barrier(&self, id: SessionId, wait: Wait) -> Result<(), Refusal> {
+        let lane = self.lane(id);
+        let last = loop {
+            let echo = Command::new(Opcode::Echo, id.index, [0; PAYLOAD_WORDS]);
+            match lane.lock().submit(&echo, &[]) {
+                Ok(mut ticket) => {
+                    lane.completions.abandon(&mut ticket);
+                    break ticket.sequence();
+                }
+                Err(refusal) if refusal.is_back_pressure() => {}
+                // A stopped ring has answered everything.
+                Err(_) => return Ok(()),
+            }
+            wait.a_moment()?;
+        };
+        while !lane.completions.is_complete(last) {
+            wait.a_moment()?;
+        }
+        Ok(())
+    }
+
+    fn vacate(&self, id: SessionId) -> Result<(), Refusal> {
         let mut lane = self.lane(id).lock();
-        let Some(session) = lane.sessions.find_any(id) else { return };
+        // Another shutdown of the same session may have been faster.
+        let session = lane.sessions.find_any(id).ok_or(Refusal::NoSession)?;
         let owner = session.owner;
         let blocks: Vec<_> = session.allocations.iter().map(|(_, allocation)| *allocation).collect();
         blocks.iter().for_each(|allocation| give_back(&mut lane, owner, allocation, true));
         lane.sessions.close(id);
+        lane.count_host_answered();
+        Ok(())
     }
 
     /// Terminates the ring: what is not started is answered "cancelled".
@@ -152,5 +166,23 @@ impl ResidentMemory {
         let ended = self.ring.terminate(deadline);
         self.lanes.iter().for_each(|lane| lane.waiters.wake_all());
         ended
+    }
+}
+
+/// A wait with an end.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wait {
+    pub(super) started: Instant,
+    pub(super) deadline: Duration,
+}
+
+impl Wait {
+    /// Lets others run, unless the deadline has passed.
+    pub(super) fn a_moment(self) -> Result<(), Refusal> {
+        if self.started.elapsed() >= self.deadline {
+            return Err(Refusal::Timeout);
+        }
+        thread::yield_now();
+        Ok(())
     }
 }

@@ -38,6 +38,7 @@ use lane::{Budget, Chunks, DeviceSlots, Generations, LaneHost, LaneState};
 pub use operations::{Compute, Read, Write};
 use refusal::Refusal;
 pub use session::SessionId;
+use session::Turn;
 use wait::{Driver, Waiters};
 
 use crate::clock::Clock;
@@ -234,19 +235,24 @@ impl ResidentMemory {
 
     /// Submits the next command of an operation, as one turn. Returns its ticket and whether it was the last.
     #[inline]
-    fn submit<O: Operation>(&self, id: SessionId, operation: &mut O, turn: u64) -> Result<(Ticket, bool), Refusal> {
+    fn submit<O: Operation>(&self, id: SessionId, operation: &mut O, turn: Turn) -> Result<(Ticket, bool), Refusal> {
         let mut lane = self.lane(id).lock();
         let session = lane.sessions.find(id)?;
-        if session.turn != 0 && session.turn != turn {
-            return Err(Refusal::Busy);
+        if turn.held || session.turn != 0 {
+            session.claim(turn)?;
         }
         let command = operation.command(&mut lane, id)?;
         let ticket = lane.submit(&command, operation.staged())?;
         let LaneState { sessions, counters, .. } = &mut *lane;
         let session = sessions.find(id)?;
         let last = operation.submitted(session, counters);
-        session.turn = if last { 0 } else { turn };
-        lane.note_flight(&ticket, id.index);
+        if last {
+            session.turn = 0;
+            lane.note_request(&ticket, id.index);
+        } else {
+            session.turn = turn.id;
+            session.turn_until = turn.until();
+        }
         Ok((ticket, last))
     }
 
@@ -259,10 +265,6 @@ impl ResidentMemory {
             session.turn = 0;
         }
         lane.waiters.room();
-    }
-
-    fn is_cancelled(&self, id: SessionId) -> bool {
-        self.lane(id).lock().sessions.is_cancelled(id)
     }
 
     fn compile(&self, spec: &KernelSpec) -> Result<(), Error> {

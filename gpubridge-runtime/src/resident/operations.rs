@@ -252,7 +252,8 @@ impl Operation for Compute {
         let allocations = &lane.sessions.find(id)?.allocations;
         let Some(kernel) = lane.kernels.find(&spec) else {
             self.is_cache_hit = false;
-            return Err(Refusal::Uncompiled(spec));
+            let is_known = lane.kernels.knows(spec.id);
+            return Err(if is_known { Refusal::Uncompiled(spec) } else { Refusal::UnknownKernel(spec.id) });
         };
         let declaration = &*kernel.declaration;
         let named = [*input, parameters.operand, *output];

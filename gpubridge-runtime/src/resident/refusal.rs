@@ -43,6 +43,13 @@ pub enum Refusal {
     AllocationsFull {
         limit: u32,
     },
+    /// An allocation to be restored has a slot that no table reaches.
+    BeyondTable {
+        id: AllocationId,
+        limit: u32,
+    },
+    /// All generations of the epoch are issued.
+    EpochExhausted,
     /// The device answered with a failure.
     Device(Status),
     Timeout,
@@ -119,6 +126,13 @@ impl Refusal {
             ),
             Refusal::AllocationsFull { limit } => {
                 (ErrorKind::Full, format!("the lane holds {limit} allocations, its limit: release some"))
+            }
+            Refusal::BeyondTable { id, limit } => (
+                ErrorKind::InvalidArgument,
+                format!("allocation {id} has slot {}, a table has at most {limit}: launch a ring of more", id.slot),
+            ),
+            Refusal::EpochExhausted => {
+                (ErrorKind::Full, "the lane issued all handles of this epoch: restart with the next epoch".to_owned())
             }
             Refusal::Device(status) => (status.kind(), status.to_string()),
             Refusal::Timeout => (

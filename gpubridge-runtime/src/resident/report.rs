@@ -17,6 +17,8 @@ const DETAILS_MAX: usize = 100;
 #[derive(Clone, Copy, Debug, Default)]
 struct Sums {
     pool: PoolSums,
+    /// Requests that were answered: by the host, or by the device. One that is refused before it reaches the device is
+    /// not counted.
     processed: u64,
     pending: u64,
     kernel_hits: u64,
@@ -116,7 +118,7 @@ impl ResidentMemory {
         let mut sums = Sums::default();
         for host in &self.lanes {
             let lane = host.lock();
-            let pending = u64::from(lane.submitter.pending());
+            let pending = lane.unanswered(None);
             sums.pending += pending;
             sums.processed += lane.counters.submitted - pending + lane.counters.host_answered;
             sums.kernel_hits += lane.counters.kernel_hits;

@@ -1,6 +1,6 @@
 //! Sessions: what a lane knows of one grain. Everything here is plain data under the lane's guard.
 
-use std::time::SystemTime;
+use std::time::{Duration, Instant, SystemTime};
 
 use gpubridge_abstractions::{AllocationId, DeviceSlot, MemoryType, ResidentMemoryTracker};
 
@@ -160,9 +160,62 @@ pub struct Session {
     pub(crate) allocations: Allocations,
     /// The operation in pieces that has the turn; 0 for none.
     pub(crate) turn: u64,
+    /// When that turn is forfeit; `None` for never.
+    pub(crate) turn_until: Option<Instant>,
     pub(crate) tracker: ResidentMemoryTracker,
-    /// The epoch that was shut down without draining: what is pending of it is answered "cancelled".
-    pub(crate) cancelled_epoch: Option<u32>,
+    /// The first of the session's epochs: sealing it adds to them.
+    first_epoch: u32,
+    /// First and last epoch of the session of this index that was shut down last without draining: what is pending of
+    /// it is answered "cancelled", even when its index has gone to another session meanwhile.
+    cancelled: Option<(u32, u32)>,
+}
+
+/// An operation's claim to the turn of its session.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Turn {
+    /// Names the operation; never 0.
+    pub(crate) id: u64,
+    /// Whether it has the turn since an earlier piece.
+    pub(crate) held: bool,
+    pub(crate) started: Instant,
+    pub(crate) deadline: Duration,
+}
+
+impl Turn {
+    /// When the turn is forfeit: with the deadline of its call.
+    pub(crate) fn until(&self) -> Option<Instant> {
+        self.started.checked_add(self.deadline)
+    }
+}
+
+impl Session {
+    /// Whether this operation may go on. A turn whose call is past its deadline is forfeit: a call that nobody polls any
+    /// more holds nobody up for longer.
+    #[inline(never)]
+    pub(crate) fn claim(&mut self, turn: Turn) -> Result<(), Refusal> {
+        if self.turn == turn.id {
+            Ok(())
+        } else if turn.held {
+            Err(Refusal::Timeout)
+        } else if self.turn_is_free() {
+            Ok(())
+        } else {
+            Err(Refusal::Busy)
+        }
+    }
+
+    /// Whether no operation in pieces has the turn, or has it past its deadline.
+    pub(crate) fn turn_is_free(&mut self) -> bool {
+        if self.turn != 0 && self.turn_until.is_some_and(|until| Instant::now() >= until) {
+            self.turn = 0;
+        }
+        self.turn == 0
+    }
+
+    /// Answers what is pending with "cancelled".
+    pub(crate) fn cancel(&mut self) {
+        self.cancelled = Some((self.first_epoch, self.epoch));
+    }
 }
 
 /// All sessions of a lane.
@@ -178,16 +231,19 @@ impl Sessions {
     pub(crate) fn name(&mut self) -> (u32, u32) {
         self.owners += 1;
         let index = self.vacant.pop().unwrap_or(self.sessions.len() as u32);
-        let epoch = self.sessions.get(index as usize).map_or(0, |session| session.epoch.wrapping_add(1));
+        let before = self.sessions.get(index as usize);
+        let epoch = before.map_or(0, |session| session.epoch.wrapping_add(1));
         let session = Session {
             epoch,
+            first_epoch: epoch,
             phase: Phase::Named,
-            cancelled_epoch: None,
+            cancelled: before.and_then(|session| session.cancelled),
             owner: self.owners,
             quota_bytes: 0,
             live_bytes: 0,
             allocations: Allocations::new(),
             turn: 0,
+            turn_until: None,
             tracker: ResidentMemoryTracker::start(),
         };
         match self.sessions.get_mut(index as usize) {
@@ -223,7 +279,7 @@ impl Sessions {
     /// Gives an open session the next epoch, so that only the caller knows its name.
     pub(crate) fn seal(&mut self, id: SessionId) -> Result<SessionId, Refusal> {
         let session = self.find(id)?;
-        if session.turn != 0 {
+        if !session.turn_is_free() {
             return Err(Refusal::Busy);
         }
         session.epoch = session.epoch.wrapping_add(1);
@@ -232,12 +288,20 @@ impl Sessions {
 
     /// Whether the session of this name was shut down without draining.
     pub(crate) fn is_cancelled(&self, id: SessionId) -> bool {
-        self.sessions.get(id.index as usize).is_some_and(|session| session.cancelled_epoch == Some(id.epoch))
+        let session = self.sessions.get(id.index as usize);
+        session
+            .and_then(|session| session.cancelled)
+            .is_some_and(|(first, last)| id.epoch.wrapping_sub(first) <= last.wrapping_sub(first))
     }
 
     /// The session, whatever phase it is in.
     pub(crate) fn find_any(&mut self, id: SessionId) -> Option<&mut Session> {
         self.sessions.get_mut(id.index as usize).filter(|s| s.epoch == id.epoch && s.phase != Phase::Vacant)
+    }
+
+    /// The session that has this owner number, under whatever name.
+    pub(crate) fn owned(&mut self, id: SessionId, owner: u64) -> Option<&mut Session> {
+        self.sessions.get_mut(id.index as usize).filter(|s| s.owner == owner && s.phase != Phase::Vacant)
     }
 
     /// Frees the session's index.

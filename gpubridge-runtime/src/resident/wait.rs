@@ -58,7 +58,8 @@ impl Waiters {
         self.waiting[slot / 64].fetch_or(1 << (slot % 64), Ordering::Release);
     }
 
-    /// Nobody waits for `sequence` any more.
+    /// Nobody waits for `sequence` any more. To be called before its answer is taken or given up: its place here goes
+    /// to the next command of its slot then.
     pub(crate) fn unregister(&self, sequence: u64) {
         let slot = sequence as usize % self.slots.len();
         self.waiting[slot / 64].fetch_and(!(1 << (slot % 64)), Ordering::Relaxed);
@@ -161,9 +162,10 @@ impl Driver {
         Ok(Self { shared, thread: Some(thread) })
     }
 
-    /// `deadline` as [`Waiters::register`] takes it.
-    pub(crate) fn deadline_ns(&self, deadline: Instant) -> u64 {
-        deadline.saturating_duration_since(self.shared.started).as_nanos() as u64
+    /// The end of `deadline`, counted from `started`, as [`Waiters::register`] takes it.
+    pub(crate) fn deadline_ns(&self, started: Instant, deadline: Duration) -> u64 {
+        let end = started.saturating_duration_since(self.shared.started).saturating_add(deadline);
+        u64::try_from(end.as_nanos()).unwrap_or(u64::MAX)
     }
 
     /// Makes sure that the driver looks after those who registered before this call.
