@@ -1,8 +1,22 @@
 //! The catalogue, by area.
 
+pub mod cache;
+pub mod faults;
+pub mod futures;
+pub mod grains;
 pub mod messages;
 pub mod metrics;
+pub mod persistence;
+pub mod pool;
+pub mod progress;
+pub mod requests;
+pub mod sessions;
+pub mod shutdown;
+pub mod silo;
+pub mod transfers;
 pub mod wire;
+
+use crate::Context;
 
 /// One claim and the function that checks it.
 #[derive(Clone, Copy, Debug)]
@@ -11,19 +25,61 @@ pub struct Case {
     pub area: &'static str,
     /// The claim.
     pub name: &'static str,
-    /// Returns if the claim holds; panics, saying what it saw, if not.
-    pub run: fn(),
+    /// Checks it.
+    pub check: Check,
+}
+
+/// The function that checks a claim: returns if it holds; panics, saying what it saw, if not.
+#[derive(Clone, Copy, Debug)]
+pub enum Check {
+    /// Needs nothing.
+    Plain(fn()),
+    /// Needs a backend.
+    Backend(Needs, fn(&Context)),
+}
+
+/// What a case needs of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Needs {
+    /// Allocating and copying.
+    Memory,
+    /// The library's kernels.
+    Compute,
+    /// Kernels of the suite's own, as CPU twins.
+    Twins,
 }
 
 /// All cases, area by area.
 pub fn all() -> impl Iterator<Item = &'static Case> {
-    [messages::CASES, wire::CASES, metrics::CASES].into_iter().flatten()
+    let plain = [messages::CASES, wire::CASES, metrics::CASES];
+    let runtime = [
+        requests::CASES,
+        sessions::CASES,
+        pool::CASES,
+        transfers::CASES,
+        cache::CASES,
+        futures::CASES,
+        progress::CASES,
+    ];
+    let grains = [grains::CASES, silo::CASES, persistence::CASES, shutdown::CASES, faults::CASES];
+    plain.into_iter().chain(runtime).chain(grains).flatten()
 }
 
-/// The table of an area: functions of this module, each under its own name.
+/// The table of an area: functions of this module, each under its own name, with what they need of a backend.
 macro_rules! table {
     ($area:literal: $($case:ident),* $(,)?) => {
-        &[$($crate::cases::Case { area: $area, name: stringify!($case), run: $case }),*]
+        &[$($crate::cases::Case {
+            area: $area,
+            name: stringify!($case),
+            check: $crate::cases::Check::Plain($case),
+        }),*]
+    };
+    ($area:literal, $($needs:ident { $($case:ident),* $(,)? })*) => {
+        &[$($($crate::cases::Case {
+            area: $area,
+            name: stringify!($case),
+            check: $crate::cases::Check::Backend($crate::cases::Needs::$needs, $case),
+        }),*),*]
     };
 }
 use table;
