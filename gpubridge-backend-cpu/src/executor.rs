@@ -62,17 +62,43 @@ pub(crate) struct Executor {
     table: Vec<Bound>,
     allocations: usize,
     last_chunk: Weak<Chunk>,
+    // `Heap::given_back` when the table was last swept.
+    swept_at: u64,
 }
 
 impl Executor {
     pub(crate) fn new(heap: Arc<Heap>, allocations: u32) -> Self {
-        Self { heap, table: Vec::new(), allocations: allocations as usize, last_chunk: Weak::new() }
+        Self { heap, table: Vec::new(), allocations: allocations as usize, last_chunk: Weak::new(), swept_at: 0 }
+    }
+
+    /// Lets go of memory whose buffer was dropped: slots of released allocations stay bound until they are bound again,
+    /// and must not keep it.
+    #[inline]
+    pub(crate) fn refresh(&mut self) {
+        let given_back = self.heap.given_back();
+        if given_back != self.swept_at {
+            self.sweep();
+            self.swept_at = given_back;
+        }
+    }
+
+    #[cold]
+    fn sweep(&mut self) {
+        for bound in &mut self.table {
+            if bound.range.as_ref().is_some_and(Range::is_given_back) {
+                bound.range = None;
+            }
+        }
     }
 
     /// Executes a command; `staging` is its staging area.
     pub(crate) fn execute(&mut self, command: &Command, kernels: &KernelCopy, staging: &[AtomicU64]) -> Step {
         let done = match Opcode::from_number(command.opcode) {
-            Some(Opcode::Compute) => return self.compute(command, kernels).unwrap_or_else(failed),
+            // The kernel's own checks run here, too: one that panics is a fault of its command alone.
+            Some(Opcode::Compute) => {
+                let step = catch_unwind(AssertUnwindSafe(|| self.compute(command, kernels)));
+                return step.unwrap_or(Err(Status::KernelFault)).unwrap_or_else(failed);
+            }
             Some(Opcode::Bind) => return self.bind(command).unwrap_or_else(failed),
             Some(Opcode::Echo | Opcode::Skip) => Ok(answer(command.payload, PAYLOAD_BYTES)),
             Some(Opcode::Write) => self.write(command, staging),
@@ -222,4 +248,93 @@ fn answer(payload: [u64; 7], result_bytes: usize) -> Completion {
 
 fn failed(status: Status) -> Step {
     Step::Done(Completion::of(status))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::slice;
+
+    use gpubridge_abstractions::{DeviceBuffer, MemoryType};
+    use gpubridge_kernels::KernelLibrary;
+
+    use super::*;
+    use crate::kernels::KernelTable;
+
+    const SLOT: DeviceSlot = DeviceSlot { index: 3, generation: 1 };
+
+    fn status(step: Step) -> Status {
+        match step {
+            Step::Done(completion) => completion.status,
+            Step::Beside(task) => task.run().status,
+        }
+    }
+
+    fn device() -> (Arc<Heap>, Executor, KernelCopy) {
+        let heap = Arc::new(Heap::default());
+        let table = Arc::new(KernelTable::new(Arc::new(KernelLibrary::empty())));
+        (Arc::clone(&heap), Executor::new(heap, 8), KernelCopy::new(table))
+    }
+
+    fn bind(buffer: &dyn DeviceBuffer, grain: u32, bind: Bind) -> Command {
+        let address = buffer.address().wrapping_add(bind.address);
+        Command::new(Opcode::Bind, grain, Bind { address, ..bind }.to_payload())
+    }
+
+    #[test]
+    fn a_slot_that_is_still_bound_does_not_keep_memory_that_was_given_back() {
+        let (heap, mut executor, kernels) = device();
+        let buffer = heap.reserve(1 << 20, MemoryType::Default).expect("there is memory");
+        let other = heap.reserve(4096, MemoryType::Default).expect("there is memory");
+        let whole = Bind { slot: SLOT, address: 0, size_bytes: 4096, zero_bytes: 0 };
+        let kept = Bind { slot: DeviceSlot { index: 4, generation: 1 }, ..whole };
+        assert_eq!(status(executor.execute(&bind(&*buffer, 1, whole), &kernels, &[])), Status::Ok);
+        let chunk = Weak::clone(&executor.last_chunk);
+        assert_eq!(status(executor.execute(&bind(&*other, 1, kept), &kernels, &[])), Status::Ok);
+        drop(buffer);
+        executor.refresh();
+        assert_eq!(chunk.strong_count(), 0);
+        let transfer = |slot| Transfer { slot, offset_bytes: 0, size_bytes: 8 }.to_payload([0; 4]);
+        let read = |slot| Command::new(Opcode::ReadInline, 1, transfer(slot));
+        assert_eq!(status(executor.execute(&read(SLOT), &kernels, &[])), Status::UnknownAllocation);
+        assert_eq!(status(executor.execute(&read(kept.slot), &kernels, &[])), Status::Ok);
+    }
+
+    #[test]
+    fn commands_that_cannot_be_are_refused() {
+        let (heap, mut executor, kernels) = device();
+        let buffer = heap.reserve(4096, MemoryType::Default).expect("there is memory");
+        let good = Bind { slot: SLOT, address: 0, size_bytes: 100, zero_bytes: 128 };
+        let mut run = |command: &Command, staging: &[AtomicU64]| status(executor.execute(command, &kernels, staging));
+        let bad = [
+            (Bind { slot: DeviceSlot { index: 8, generation: 1 }, ..good }, Status::OutOfBounds),
+            (Bind { address: 1, ..good }, Status::InvalidArgument),
+            (Bind { address: u64::MAX, ..good }, Status::InvalidArgument),
+            (Bind { address: 4096, ..good }, Status::InvalidArgument),
+            (Bind { size_bytes: 4097, ..good }, Status::InvalidArgument),
+            (Bind { size_bytes: u64::MAX, ..good }, Status::InvalidArgument),
+            (Bind { zero_bytes: u64::MAX, ..good }, Status::InvalidArgument),
+            (Bind { size_bytes: 0, ..good }, Status::UnknownAllocation),
+        ];
+        for (bad, why) in bad {
+            assert_eq!(run(&bind(&*buffer, 1, bad), &[]), why, "{bad:?}");
+        }
+        assert_eq!(run(&bind(&*buffer, 1, good), &[]), Status::Ok);
+        let word = AtomicU64::new(0);
+        let staging = slice::from_ref(&word);
+        let transfer = |grain, slot, offset_bytes, size_bytes, opcode| {
+            Command::new(opcode, grain, Transfer { slot, offset_bytes, size_bytes }.to_payload([0; 4]))
+        };
+        for opcode in [Opcode::Write, Opcode::Read, Opcode::WriteInline, Opcode::ReadInline] {
+            assert_eq!(run(&transfer(1, SLOT, 92, 8, opcode), staging), Status::Ok);
+            assert_eq!(run(&transfer(1, SLOT, 93, 8, opcode), staging), Status::OutOfBounds);
+            assert_eq!(run(&transfer(1, SLOT, u64::MAX, 1, opcode), staging), Status::OutOfBounds);
+            assert_eq!(run(&transfer(1, SLOT, 0, 57, opcode), staging), Status::InvalidArgument);
+            assert_eq!(run(&transfer(2, SLOT, 0, 8, opcode), staging), Status::NotOwner);
+            let stale = DeviceSlot { generation: 2, ..SLOT };
+            assert_eq!(run(&transfer(1, stale, 0, 8, opcode), staging), Status::UnknownAllocation);
+        }
+        assert_eq!(run(&Command::new(Opcode::Compute, 1, [0; 7]), &[]), Status::UnknownKernel);
+        let unknown = Command { opcode: 99, ..Command::new(Opcode::Echo, 1, [0; 7]) };
+        assert_eq!(run(&unknown, &[]), Status::UnknownOpcode);
+    }
 }

@@ -2,13 +2,23 @@
 //!
 //! A device address is a number that this module gave out, not a pointer, so a forged one is refused like any other
 //! bad argument.
+//!
+//! # What soundness rests on
+//!
+//! No two threads work on the same bytes at the same time. Up to here the backend sees to it: a lane is served by one
+//! thread, a grain with work on the worker is held, and what a command reaches is checked against the table. The rest is
+//! the runtime's promise (see `Bind`): **a block is bound again, for another grain or in another lane, only when every
+//! command that reaches it through an earlier binding has been answered.** A program that drives a ring by hand and binds
+//! one block for two grains, or in two lanes, and has commands of both under way, can have a ring thread and a worker or
+//! two ring threads race on its bytes. Nothing outside the chunk is reached even then. Refusing it here would take a
+//! device-wide table of bound ranges, to be searched by each binding.
 #![expect(unsafe_code, reason = "a device's memory is raw bytes; this file is where the backend touches them")]
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use gpubridge_abstractions::{DeviceBuffer, Error, ErrorKind, MemoryType, SharedMemory};
@@ -24,11 +34,13 @@ pub(crate) struct Chunk {
     address: u64,
     bytes: NonNull<u8>,
     layout: Layout,
+    // Set when the buffer is dropped: what still refers to the chunk is no allocation of anybody.
+    given_back: AtomicBool,
 }
 
 // SAFETY: the bytes belong to the chunk alone and are not thread-bound.
 unsafe impl Send for Chunk {}
-// SAFETY: the bytes are reached only through `Range`, whose owner is the one command at work on them.
+// SAFETY: the bytes are reached only through `Range`, by the one command at work on them: see the module's documentation.
 unsafe impl Sync for Chunk {}
 
 impl Drop for Chunk {
@@ -47,6 +59,12 @@ pub(crate) struct Range {
 }
 
 impl Range {
+    /// Whether the buffer that it is part of was dropped.
+    pub(crate) fn is_given_back(&self) -> bool {
+        // Relaxed: the look at `Heap::given_back` ordered it.
+        self.chunk.given_back.load(Ordering::Relaxed)
+    }
+
     /// Bytes that the slot may reach.
     pub(crate) fn size_bytes(&self) -> usize {
         self.size_bytes
@@ -132,9 +150,18 @@ impl Range {
 pub(crate) struct Heap {
     chunks: RwLock<BTreeMap<u64, Weak<Chunk>>>,
     next_address: AtomicU64,
+    // Counts buffers that were dropped.
+    given_back: AtomicU64,
 }
 
 impl Heap {
+    /// How many buffers were dropped so far.
+    #[inline]
+    pub(crate) fn given_back(&self) -> u64 {
+        // Acquire: pairs with the Release in `Buffer::drop`, which marked its chunk before.
+        self.given_back.load(Ordering::Acquire)
+    }
+
     /// Reserves a zeroed chunk.
     pub(crate) fn reserve(
         self: &Arc<Self>,
@@ -158,7 +185,7 @@ impl Heap {
         // A gap of one alignment keeps one chunk's end from being another's start. Relaxed: only uniqueness matters.
         let span = size_bytes.next_multiple_of(ALIGNMENT as u64) + ALIGNMENT as u64;
         let address = ALIGNMENT as u64 + self.next_address.fetch_add(span, Ordering::Relaxed);
-        let chunk = Arc::new(Chunk { address, bytes, layout });
+        let chunk = Arc::new(Chunk { address, bytes, layout, given_back: AtomicBool::new(false) });
         let mut chunks = self.chunks.write().unwrap_or_else(PoisonError::into_inner);
         chunks.insert(address, Arc::downgrade(&chunk));
         Ok(Box::new(Buffer { heap: Arc::clone(self), chunk, memory_type }))
@@ -207,6 +234,9 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let mut chunks = self.heap.chunks.write().unwrap_or_else(PoisonError::into_inner);
         chunks.remove(&self.chunk.address);
+        self.chunk.given_back.store(true, Ordering::Relaxed);
+        // Release: pairs with the Acquire load in `Heap::given_back`.
+        self.heap.given_back.fetch_add(1, Ordering::Release);
     }
 }
 

@@ -84,9 +84,10 @@ impl Control {
         self.wake();
     }
 
-    fn wait_reached(&self, phase: Phase, until: Instant) -> bool {
+    /// Waits until the thread has followed; `None` for as long as it takes.
+    fn wait_reached(&self, phase: Phase, until: Option<Instant>) -> bool {
         let guard = self.lock();
-        let left = until.saturating_duration_since(Instant::now());
+        let left = until.map_or(Duration::MAX, |until| until.saturating_duration_since(Instant::now()));
         let waited = self.changed.wait_timeout_while(guard, left, |reached| *reached != phase);
         *waited.unwrap_or_else(PoisonError::into_inner).0 == phase
     }
@@ -153,7 +154,7 @@ impl CpuRing {
 
     /// Brings all threads into `phase`.
     fn move_to(&self, phase: Phase, deadline: Duration, operation: &'static str) -> Result<(), Error> {
-        let until = Instant::now() + deadline;
+        let until = Instant::now().checked_add(deadline);
         if phase != Phase::Terminated && self.threads.iter().any(|control| control.wanted() == Phase::Terminated) {
             return Err(Error::new(ErrorKind::InvalidState, operation, "the ring is terminated: launch another"));
         }

@@ -63,6 +63,7 @@ impl ServedLane {
         if any {
             self.device.publish_consumed();
             kernels.refresh();
+            self.executor.refresh();
         }
         for (command, reply) in batch.drain(..) {
             // Almost always no grain is held.
@@ -217,5 +218,13 @@ impl Server {
             thread::park();
         }
         self.lanes.iter().for_each(|lane| lane.device.retract_sleep());
+    }
+}
+
+impl Drop for Server {
+    /// A thread that panics answers nothing any more: whoever waits for it is told, as after a termination.
+    fn drop(&mut self) {
+        self.lanes.iter().for_each(|lane| lane.completions.device_ended());
+        self.control.reached(Phase::Terminated);
     }
 }
