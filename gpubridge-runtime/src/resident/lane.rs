@@ -187,12 +187,16 @@ impl LaneState {
             .filter_map(|(memory_type, pool)| Some((memory_type, pool.as_deref()?)))
     }
 
-    /// Gives the driver back what no block needs.
-    pub(crate) fn trim(&mut self) {
+    /// Gives the driver back what no block needs. Returns the number of the next command if something that idles still
+    /// waits for earlier ones.
+    pub(crate) fn trim(&mut self) -> Option<u64> {
         let completed = self.submitter.completed_below();
-        self.pools.iter_mut().flatten().for_each(|pool| {
+        let mut waits = false;
+        for pool in self.pools.iter_mut().flatten() {
             pool.trim(completed);
-        });
+            waits |= pool.stats().idle_bytes > 0;
+        }
+        waits.then(|| self.submitter.next_sequence())
     }
 
     /// A request that the host answered itself.
