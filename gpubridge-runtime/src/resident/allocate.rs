@@ -14,8 +14,9 @@ use super::refusal::Refusal;
 use super::session::{Allocation, Session, SessionId};
 use crate::pool::Allocation as Block;
 
-/// How long an allocation waits for commands under way, before it is refused memory that they may still touch.
-const RELIEF: Duration = Duration::from_millis(100);
+/// How long an allocation waits for commands under way, before it is refused memory that they may still touch: enough to
+/// zero gigabytes.
+const RELIEF: Duration = Duration::from_secs(5);
 
 /// An allocation to be put back under the id that it had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,7 +54,8 @@ impl ResidentMemory {
     /// does not honour, or another device; `OutOfMemory` with the bytes requested and available, when quota, budget or
     /// device are used up and nothing idle is left to evict; `Timeout`.
     ///
-    /// Blocking: while the lane is full, or the driver reserves a chunk. Allocates: no on a hit, once the session's
+    /// Blocking: while the lane is full, the driver reserves a chunk, or commands under way (at most 5 s) hold the last
+    /// memory that there is. Allocates: no on a hit, once the session's
     /// table has room. Ordering: zeroing is ahead of every later request of the session.
     pub fn allocate(&self, session: SessionId, message: &AllocateMessage) -> Result<AllocateResponse, Error> {
         const OPERATION: &str = "allocate";
