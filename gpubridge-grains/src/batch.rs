@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use gpubridge_abstractions::{ComputeMessage, Error, GpuMemoryHandle, KernelSpec, Parameters};
+use gpubridge_abstractions::{ComputeMessage, Error, ErrorKind, GpuMemoryHandle, KernelSpec, Parameters};
 use gpubridge_runtime::{Answered, Batch};
 
 use crate::grain::GrainRef;
@@ -26,7 +26,8 @@ impl GrainBatch {
     /// Submits a computation; `token` comes back with its answer. Returns the oldest answer when the pipeline is full.
     ///
     /// # Errors
-    /// What is refused before it is submitted; the pipeline goes on without it.
+    /// What is refused before it is submitted, as [`GrainRef::compute`] says; the pipeline goes on without it and loses no
+    /// answer. `InvalidArgument` for a grain of another silo.
     ///
     /// Blocking: while the pipeline or the lane is full, and while the grain is activated. Allocates: no. Ordering: in
     /// the order of calls, per grain.
@@ -40,6 +41,11 @@ impl GrainBatch {
         parameters: Parameters,
         token: u64,
     ) -> Result<Option<Answered>, Error> {
+        if !grain.is_of(&self.shared) {
+            // The sessions of two silos have the same names.
+            let why = format!("grain `{}` belongs to another silo: use a batch of that silo", grain.key());
+            return Err(Error::new(ErrorKind::InvalidArgument, "batch.compute", why));
+        }
         let entry = grain.entry();
         entry.touch(&self.shared);
         let (input, output) = (input.map(|handle| handle.id), output.map(|handle| handle.id));
@@ -50,6 +56,9 @@ impl GrainBatch {
             match self.batch.compute(session, &message, token) {
                 Err(error) if grain.is_stale(session, &error) => {
                     wait(self.shared.activate(entry))?;
+                }
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    return Err(wait(grain.explain(error, [input, parameters.operand, output])));
                 }
                 answer => return answer,
             }

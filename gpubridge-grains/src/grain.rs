@@ -43,6 +43,11 @@ impl GrainRef {
         &self.entry
     }
 
+    /// Whether the grain is this silo's.
+    pub(crate) fn is_of(&self, silo: &Arc<Shared>) -> bool {
+        Arc::ptr_eq(&self.silo, silo)
+    }
+
     /// The grain's key.
     pub fn key(&self) -> &GrainKey {
         self.entry.key()
@@ -132,7 +137,12 @@ impl GrainRef {
             let why = format!("{count} elements were asked for and the allocation holds {beyond}");
             return Err(Error::new(ErrorKind::InvalidArgument, "read", why));
         }
-        let mut target = vec![T::zeroed(); count];
+        let mut target = Vec::new();
+        target.try_reserve_exact(count).map_err(|error| {
+            let why = format!("{count} elements were asked for, and the host has no memory for them");
+            Error::new(ErrorKind::OutOfMemory, "read", why).with_source(error)
+        })?;
+        target.resize(count, T::zeroed());
         self.read_into(handle, offset_elements, &mut target).await?;
         Ok(target)
     }
@@ -184,10 +194,12 @@ impl GrainRef {
     /// # Errors
     /// None but those of the grain's activation.
     pub async fn clear(&self) -> Result<(), Error> {
-        *self.entry.stored.lock() = None;
         let memory = &self.silo.memory;
         self.with_session(|session| {
-            for allocation in memory.allocations(session)? {
+            let allocations = memory.allocations(session)?;
+            // Not before: the activation may just have brought it back.
+            *self.entry.stored.lock() = None;
+            for allocation in allocations {
                 memory.release(session, &ReleaseMessage::new(memory.envelope(), allocation.id))?;
             }
             Ok(())
@@ -215,15 +227,19 @@ impl GrainRef {
     /// The whole-grain buffer; `None` when none was stored.
     ///
     /// # Errors
-    /// As [`GrainRef::read_into`].
+    /// As [`GrainRef::read_into`]; `InvalidArgument` when the buffer is not a whole number of `T`.
     pub async fn load<T: Pod>(&self) -> Result<Option<Vec<T>>, Error> {
         // Activation is what brings a stored buffer back.
         self.active_session().await?;
         let stored = *self.entry.stored.lock();
         match stored {
             Some(handle) => {
-                let count = handle.size_bytes as usize / size_of::<T>().max(1);
-                self.read(handle, 0, count).await.map(Some)
+                let (size_bytes, width) = (handle.size_bytes, size_of::<T>().max(1) as u64);
+                if !size_bytes.is_multiple_of(width) {
+                    let why = format!("{size_bytes} bytes are stored, no multiple of the {width} of an element");
+                    return Err(Error::new(ErrorKind::InvalidArgument, "load", why));
+                }
+                self.read(handle, 0, (size_bytes / width) as usize).await.map(Some)
             }
             None => Ok(None),
         }
@@ -275,7 +291,7 @@ impl GrainRef {
     }
 
     /// A refusal of an unknown handle, told apart: released, or lost in an unclean stop.
-    async fn explain(&self, error: Error, names: [Option<AllocationId>; 3]) -> Error {
+    pub(crate) async fn explain(&self, error: Error, names: [Option<AllocationId>; 3]) -> Error {
         for id in names.into_iter().flatten() {
             if self.silo.is_lost(&self.entry, id).await {
                 let why = format!(

@@ -1,14 +1,13 @@
 //! Activate, save, deactivate: a grain's session and its record.
 
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
 use gpubridge_abstractions::{
     AllocationId, DeviceIndex, Error, ErrorKind, GpuMemoryHandle, InitializeMessage, ReadMessage, ShutdownMessage,
     StagedRange, WriteMessage,
 };
 use gpubridge_runtime::{RestoredAllocation, SessionId};
-use tokio::sync::MutexGuard;
 
 use super::{Entry, Shared, State, UncleanPolicy};
 use crate::storage::{GrainSnapshot, SavedAllocation, Stored};
@@ -18,38 +17,53 @@ const SEAL_DEADLINE: Duration = Duration::from_secs(30);
 
 impl Shared {
     /// The session of an active grain; activates it if it is not. Racing calls find one activation.
+    ///
+    /// Dropping the future leaves the grain as it was.
     pub(crate) async fn activate(&self, entry: &Entry) -> Result<SessionId, Error> {
         let mut state = entry.state.lock().await;
-        if let Some(session) = entry.session().filter(|session| self.memory.is_open(*session)) {
+        // A session that is taken over is published again by whoever has it, or below.
+        let active = entry.session().filter(|session| self.memory.is_open(*session));
+        if let Some(session) = active {
             return Ok(session);
         }
         if self.stopping.load(Ordering::Acquire) {
             let why = format!("the silo is shutting down: grain `{}` is not activated any more", entry.key);
             return Err(Error::new(ErrorKind::InvalidState, "silo.activate", why));
         }
-        let stored = if self.storage.may_contain(&entry.key) { self.storage.read(&entry.key).await? } else { None };
-        let session = self.memory.session(entry.key.stable_hash());
-        let mut message = InitializeMessage::new(self.memory.envelope());
-        message.max_pool_size_bytes = self.config.grain_quota_bytes;
-        self.memory.initialize(session, &message)?;
-        *state = State::default();
-        if let Some(stored) = stored
-            && let Err(error) = self.restore(entry, session, &mut state, stored).await
-        {
-            self.close(session)?;
-            return Err(error);
+        if let Some(session) = state.taken {
+            self.go_on(entry, &mut state).await?;
+            return Ok(session);
         }
+        let stored = if self.storage.may_contain(&entry.key) { self.storage.read(&entry.key).await? } else { None };
+        let opened = self.open_session(entry)?;
+        *state = State::default();
+        *entry.stored.lock() = None;
+        if let Some(stored) = stored {
+            self.restore(entry, opened.session, &mut state, stored).await?;
+        }
+        let session = opened.keep();
         entry.publish(Some(session));
         Ok(session)
     }
 
+    fn open_session(&self, entry: &Entry) -> Result<Opened<'_>, Error> {
+        let opened = Opened { shared: self, session: self.memory.session(entry.key.stable_hash()) };
+        let mut message = InitializeMessage::new(self.memory.envelope());
+        message.max_pool_size_bytes = self.config.grain_quota_bytes;
+        self.memory.initialize(opened.session, &message)?;
+        Ok(opened)
+    }
+
     async fn restore(&self, entry: &Entry, session: SessionId, state: &mut State, stored: Stored) -> Result<(), Error> {
         state.version = stored.version;
-        *entry.stored.lock() = None;
         if stored.version.is_none() {
             return Ok(());
         }
-        let snapshot = GrainSnapshot::decode(&stored.bytes)?;
+        let snapshot = GrainSnapshot::decode(&stored.bytes).map_err(|error| {
+            let why =
+                format!("grain `{}` is not activated, its record is left as it is: {}", entry.key, error.message());
+            Error::new(error.kind(), "silo.activate", why).with_source(error)
+        })?;
         state.restored_up_to = snapshot.issued_up_to;
         let unclean = stored.unsaved || !snapshot.closed;
         let lost = unclean && self.config.unclean == UncleanPolicy::MarkLost;
@@ -84,43 +98,62 @@ impl Shared {
     }
 
     /// Saves an active grain between two turns; it goes on afterwards. Does nothing for a grain that is not active.
+    ///
+    /// Dropping the future leaves the grain active; whether it was saved is unknown then.
     pub(crate) async fn save(&self, entry: &Entry) -> Result<(), Error> {
         let mut state = entry.state.lock().await;
-        let Some(session) = entry.session() else { return Ok(()) };
-        let sealed = self.seal(session).await?;
-        let saved = self.write_record(entry, sealed, &mut state, true, false).await;
-        entry.publish(Some(sealed));
-        saved
+        let Some(session) = self.take_over(entry, &mut state).await? else { return Ok(()) };
+        let saved = self.write_record(entry, session, &mut state, true, false).await;
+        let goes_on = self.go_on(entry, &mut state).await;
+        saved.and(goes_on)
     }
 
-    /// Deactivates a grain: saves it by policy and gives its memory back. If it cannot be saved it stays active.
+    /// Deactivates a grain: saves it by policy and gives its memory back. If it cannot be saved it stays active, as it
+    /// does when the future is dropped before it is saved.
     pub(crate) async fn deactivate(&self, entry: &Entry) -> Result<(), Error> {
-        let state = entry.state.lock().await;
-        self.deactivate_locked(entry, state).await
+        match self.retire(entry).await? {
+            Some(session) => self.close(session),
+            None => Ok(()),
+        }
     }
 
-    pub(super) async fn deactivate_locked(&self, entry: &Entry, mut state: MutexGuard<'_, State>) -> Result<(), Error> {
-        let Some(session) = entry.session() else { return Ok(()) };
-        let sealed = self.seal(session).await?;
-        if let Err(error) = self.write_record(entry, sealed, &mut state, self.config.save_on_deactivation, true).await {
-            entry.publish(Some(sealed));
+    /// Saves a grain by policy and names it inactive. Returns its session, which is to be closed; `None` if the grain was
+    /// not active.
+    pub(super) async fn retire(&self, entry: &Entry) -> Result<Option<SessionId>, Error> {
+        let mut state = entry.state.lock().await;
+        let Some(session) = self.take_over(entry, &mut state).await? else { return Ok(None) };
+        let saved = self.write_record(entry, session, &mut state, self.config.save_on_deactivation, true).await;
+        if let Err(error) = saved {
+            // If even going on fails, the grain's next call, save or deactivation tries it again.
+            let _ = self.go_on(entry, &mut state).await;
             return Err(error);
         }
+        state.taken = None;
         entry.publish(None);
-        self.close(sealed)
+        Ok(Some(session))
     }
 
-    /// Takes the session over once no operation in pieces has the turn.
-    async fn seal(&self, session: SessionId) -> Result<SessionId, Error> {
-        let until = Instant::now() + SEAL_DEADLINE;
-        loop {
-            match self.memory.seal(session) {
-                Err(error) if error.kind() == ErrorKind::Full && Instant::now() < until => {
-                    tokio::task::yield_now().await
-                }
-                sealed => return sealed,
-            }
+    /// Takes an active grain's session over, between two turns. The calls of others find it refusing, and wait for the
+    /// grain's state. `None` if the grain is not active.
+    async fn take_over(&self, entry: &Entry, state: &mut State) -> Result<Option<SessionId>, Error> {
+        if state.taken.is_none()
+            && let Some(session) = entry.session()
+        {
+            state.taken = Some(self.memory.seal_in_turn(session, SEAL_DEADLINE).await?);
         }
+        Ok(state.taken)
+    }
+
+    /// Publishes a session that was taken over: the grain goes on.
+    async fn go_on(&self, entry: &Entry, state: &mut State) -> Result<(), Error> {
+        if state.may_be_closed {
+            self.storage.mark_unsaved(std::slice::from_ref(&entry.key)).await?;
+            state.may_be_closed = false;
+        }
+        if let Some(session) = state.taken.take() {
+            entry.publish(Some(session));
+        }
+        Ok(())
     }
 
     async fn write_record(
@@ -131,18 +164,61 @@ impl Shared {
         with_contents: bool,
         closed: bool,
     ) -> Result<(), Error> {
+        if state.version_unknown {
+            self.look_up_version(entry, state).await?;
+        }
         let allocations = self.memory.allocations(session)?;
         if allocations.is_empty() && state.version.is_none() {
             return Ok(());
         }
-        if allocations.is_empty() && closed {
-            self.storage.remove(&entry.key, state.version).await?;
-            state.version = None;
-            return Ok(());
+        let bytes = match allocations.is_empty() && closed {
+            true => None,
+            false => Some(self.snapshot(entry, session, &allocations, with_contents, closed).await?),
+        };
+        // Until its answer is there, and after most errors, the change may or may not have happened.
+        let may_have_been_closed = state.may_be_closed;
+        state.may_be_closed |= closed;
+        state.version_unknown = true;
+        let changed = match bytes {
+            Some(bytes) => self.storage.write(&entry.key, bytes, state.version).await.map(Some),
+            None => self.storage.remove(&entry.key, state.version).await.map(|()| None),
+        };
+        match changed {
+            Ok(version) => (state.version, state.version_unknown, state.may_be_closed) = (version, false, closed),
+            Err(error) => {
+                if matches!(error.kind(), ErrorKind::Conflict | ErrorKind::InvalidArgument) {
+                    (state.version_unknown, state.may_be_closed) = (false, may_have_been_closed);
+                }
+                return Err(error);
+            }
         }
-        let stored = *entry.stored.lock();
+        Ok(())
+    }
+
+    /// Finds out what a change of the record came to whose answer was not seen. Only what this run has written is taken
+    /// for it: another writer's record stays a conflict.
+    async fn look_up_version(&self, entry: &Entry, state: &mut State) -> Result<(), Error> {
+        let stored = self.storage.read(&entry.key).await?;
+        let version = stored.as_ref().and_then(|stored| stored.version);
+        let of_this_run = |stored: &Stored| GrainSnapshot::decode(&stored.bytes).is_ok_and(|s| s.epoch == self.epoch);
+        if version.is_none() || stored.as_ref().is_some_and(of_this_run) {
+            state.version = version;
+        }
+        state.version_unknown = false;
+        Ok(())
+    }
+
+    /// The grain's state as a record's bytes.
+    async fn snapshot(
+        &self,
+        entry: &Entry,
+        session: SessionId,
+        allocations: &[RestoredAllocation],
+        with_contents: bool,
+        closed: bool,
+    ) -> Result<Vec<u8>, Error> {
         let mut saved = Vec::with_capacity(allocations.len());
-        for allocation in &allocations {
+        for allocation in allocations {
             let contents = match with_contents && !allocation.contents_lost {
                 true => Some(self.contents(session, allocation).await?),
                 false => None,
@@ -157,17 +233,19 @@ impl Shared {
                 contents,
             });
         }
+        let stored = *entry.stored.lock();
         let snapshot = GrainSnapshot {
             epoch: self.epoch,
             saved_at: SystemTime::now(),
             closed,
             issued_up_to: self.memory.issued_up_to(session),
-            store_slot: stored.map(|handle| handle.id.slot),
+            // A `clear` that was interrupted may have left the name of a buffer that is gone.
+            store_slot: stored
+                .filter(|handle| allocations.iter().any(|allocation| allocation.id == handle.id))
+                .map(|handle| handle.id.slot),
             allocations: saved,
         };
-        let version = self.storage.write(&entry.key, snapshot.encode()?, state.version).await?;
-        state.version = Some(version);
-        Ok(())
+        snapshot.encode()
     }
 
     async fn contents(&self, session: SessionId, allocation: &RestoredAllocation) -> Result<Vec<u8>, Error> {
@@ -179,7 +257,7 @@ impl Shared {
         Ok(contents)
     }
 
-    fn close(&self, session: SessionId) -> Result<(), Error> {
+    pub(super) fn close(&self, session: SessionId) -> Result<(), Error> {
         let message = ShutdownMessage::new(self.memory.envelope());
         self.memory.shutdown(session, &message, self.config.memory.lifecycle_deadline).map(drop)
     }
@@ -188,5 +266,26 @@ impl Shared {
     pub(crate) async fn is_lost(&self, entry: &Entry, id: AllocationId) -> bool {
         let state = entry.state.lock().await;
         id.epoch() < self.epoch && id.generation > state.restored_up_to
+    }
+}
+
+/// A session that is closed again unless it is kept: an activation may fail, or its future may be dropped.
+struct Opened<'a> {
+    shared: &'a Shared,
+    session: SessionId,
+}
+
+impl Opened<'_> {
+    fn keep(self) -> SessionId {
+        let session = self.session;
+        std::mem::forget(self);
+        session
+    }
+}
+
+impl Drop for Opened<'_> {
+    fn drop(&mut self) {
+        // A session that cannot be closed keeps its memory; what went wrong before says more.
+        let _ = self.shared.close(self.session);
     }
 }

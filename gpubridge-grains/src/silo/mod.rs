@@ -78,7 +78,7 @@ impl Default for SiloConfig {
 pub struct Silo {
     shared: Arc<Shared>,
     // Ends with the last clone of the silo; grain references keep the memory, not the upkeep.
-    _maintenance: Arc<Maintenance>,
+    maintenance: Arc<Maintenance>,
 }
 
 impl Silo {
@@ -103,7 +103,7 @@ impl Silo {
             config,
         });
         let maintenance = Maintenance::start(&shared)?;
-        Ok(Self { shared, _maintenance: Arc::new(maintenance) })
+        Ok(Self { shared, maintenance: Arc::new(maintenance) })
     }
 
     /// The grain with this key. It is activated by its first call, not by this.
@@ -160,7 +160,9 @@ impl Silo {
     /// Deactivates every grain, saving by policy, then stops the ring. Grains that are not saved by `deadline` are
     /// listed, and marked in the storage so that their next activation knows. Calls made meanwhile are refused.
     pub async fn shutdown(self, deadline: Duration) -> ShutdownReport {
-        shutdown::shutdown(self.shared, Instant::now() + deadline).await
+        let now = Instant::now();
+        let deadline = now.checked_add(deadline).unwrap_or(now + FAR);
+        shutdown::shutdown(self.shared, self.maintenance, deadline).await
     }
 }
 
@@ -195,11 +197,19 @@ pub(crate) struct Entry {
 #[derive(Debug, Default)]
 struct State {
     version: Option<VersionTag>,
+    /// A change of the record was begun and its answer not seen.
+    version_unknown: bool,
+    /// The record may say that the grain was deactivated with it: it must be noted as unsaved before the grain goes on.
+    may_be_closed: bool,
+    /// The session while a save or deactivation has it, and after one that did not come to its end.
+    taken: Option<SessionId>,
     /// The greatest generation known to the record that the activation began with.
     restored_up_to: u64,
 }
 
 const NO_SESSION: u64 = u64::MAX;
+/// A deadline that the clock cannot tell is this far.
+const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 impl Entry {
     fn new(key: GrainKey, lane: u32) -> Self {

@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use gpubridge_abstractions::Error;
+use gpubridge_abstractions::{Error, ErrorKind};
 use tokio::sync::oneshot;
 
+use super::maintenance::Maintenance;
 use super::{Entry, Shared};
 use crate::key::GrainKey;
 use crate::wait::wait_until;
@@ -38,22 +39,27 @@ impl ShutdownReport {
     }
 }
 
-pub(super) async fn shutdown(shared: Arc<Shared>, deadline: Instant) -> ShutdownReport {
+pub(super) async fn shutdown(shared: Arc<Shared>, maintenance: Arc<Maintenance>, deadline: Instant) -> ShutdownReport {
     let (answer, answered) = oneshot::channel();
     // On a thread of its own: it waits with a deadline, which needs a timer, and there may be no runtime.
-    let work = Arc::clone(&shared);
-    let work = move || drop(answer.send(run(&work, deadline)));
+    let (silo, upkeep) = (Arc::clone(&shared), Arc::clone(&maintenance));
+    let work = move || {
+        let report = run(&silo, &upkeep, deadline);
+        // Let go before the answer: whoever has it may open the storage again.
+        drop((silo, upkeep));
+        drop(answer.send(report));
+    };
     match thread::Builder::new().name("gpubridge-shutdown".to_owned()).spawn(work) {
         Ok(_) => answered.await.unwrap_or_else(|_| unreachable!("the shutdown thread answers before it ends")),
         // Without a thread it blocks the caller, which is better than losing what is active.
-        Err(_) => run(&shared, deadline),
+        Err(_) => run(&shared, &maintenance, deadline),
     }
 }
 
-fn run(shared: &Shared, deadline: Instant) -> ShutdownReport {
+fn run(shared: &Shared, maintenance: &Maintenance, deadline: Instant) -> ShutdownReport {
     // Release: pairs with the Acquire load in `activate`.
     shared.stopping.store(true, Ordering::Release);
-    let mut left = shared.active();
+    let mut left = shared.active_or_about_to_be();
     let mut report = ShutdownReport { saved: 0, unsaved: Vec::new(), error: None };
     while !left.is_empty() {
         let chunk: Vec<Arc<Entry>> = left.drain(left.len().saturating_sub(AT_A_TIME)..).collect();
@@ -62,24 +68,48 @@ fn run(shared: &Shared, deadline: Instant) -> ShutdownReport {
     if !report.unsaved.is_empty() {
         let keys: Vec<GrainKey> = report.unsaved.iter().map(|(key, _)| key.clone()).collect();
         let noted = wait_until(shared.storage.mark_unsaved(&keys), Instant::now() + NOTE_DEADLINE);
-        report.error = noted.and_then(Result::err);
+        report.error = noted.unwrap_or_else(|| Err(not_noted())).err();
     }
     let left = deadline.saturating_duration_since(Instant::now()).max(shared.config.memory.lifecycle_deadline);
     if let Err(error) = shared.memory.terminate(left) {
         report.error = Some(error);
     }
+    maintenance.end(deadline.max(Instant::now() + shared.config.memory.lifecycle_deadline));
     report
+}
+
+fn not_noted() -> Error {
+    let why = format!(
+        "the storage did not note within {NOTE_DEADLINE:?} which grains were not saved: their next activation may take \
+         an earlier state for the last"
+    );
+    Error::new(ErrorKind::Timeout, "silo.shutdown", why)
+}
+
+impl Shared {
+    /// The grains that are active or may become so: `stopping` is set, so an activation that comes later is refused.
+    fn active_or_about_to_be(&self) -> Vec<Arc<Entry>> {
+        // Whoever cannot be locked is being activated, saved or deactivated. Whoever can be is not, and an activation
+        // that locks it afterwards sees `stopping`.
+        let may_be = |entry: &Entry| entry.session().is_some() || entry.state.try_lock().is_err();
+        self.directory.iter().filter(|entry| may_be(entry)).map(|entry| Arc::clone(&entry)).collect()
+    }
 }
 
 /// Deactivates these grains together; those that are not done by the deadline are listed.
 fn deactivate_all(shared: &Shared, chunk: &[Arc<Entry>], deadline: Instant, report: &mut ShutdownReport) {
     let mut under_way: FuturesUnordered<_> =
-        chunk.iter().enumerate().map(|(i, entry)| async move { (i, shared.deactivate(entry).await) }).collect();
+        chunk.iter().enumerate().map(|(i, entry)| async move { (i, shared.retire(entry).await) }).collect();
     let mut done = vec![false; chunk.len()];
-    while let Some(Some((i, deactivated))) = wait_until(under_way.next(), deadline) {
+    while let Some(Some((i, retired))) = wait_until(under_way.next(), deadline) {
         done[i] = true;
-        match deactivated {
-            Ok(()) => report.saved += 1,
+        match retired {
+            Ok(None) => {}
+            Ok(Some(session)) => {
+                report.saved += 1;
+                // It is saved; what still runs in its name ends with the ring, which says so if it does not.
+                let _ = shared.close(session);
+            }
             Err(error) => report.unsaved.push((chunk[i].key.clone(), error.to_string())),
         }
     }

@@ -1,6 +1,8 @@
 //! Initialize and Shutdown: a grain's session on its device's ring.
 
+use std::future::poll_fn;
 use std::sync::atomic::Ordering;
+use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -52,6 +54,29 @@ impl ResidentMemory {
     /// `InvalidState` without a session; `Full` while an operation in pieces has the turn: try again.
     pub fn seal(&self, session: SessionId) -> Result<SessionId, Error> {
         self.lane(session).lock().sessions.seal(session).map_err(|refusal| refusal.into_error("seal"))
+    }
+
+    /// [`ResidentMemory::seal`] that waits, at most `deadline`, while an operation in pieces has the turn.
+    ///
+    /// # Errors
+    /// As [`ResidentMemory::seal`].
+    pub async fn seal_in_turn(&self, session: SessionId, deadline: Duration) -> Result<SessionId, Error> {
+        let started = Instant::now();
+        let seal = |context: &mut Context<'_>| {
+            let lane = self.lane(session);
+            // Before the look, so that a turn given up after it wakes this task.
+            lane.waiters.register_blocked(context.waker());
+            let sealed = lane.lock().sessions.seal(session);
+            if sealed == Err(Refusal::Busy) && started.elapsed() < deadline {
+                self.driver.notify();
+                return Poll::Pending;
+            }
+            Poll::Ready(sealed.map_err(|refusal| refusal.into_error("seal")))
+        };
+        match self.seal(session) {
+            Err(error) if error.kind() == ErrorKind::Full => poll_fn(seal).await,
+            sealed => sealed,
+        }
     }
 
     /// Whether the session takes requests under this name.
