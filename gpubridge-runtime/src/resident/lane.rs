@@ -8,13 +8,13 @@ use gpubridge_abstractions::{
     AllocationId, Bind, Capabilities, Command, Completions, Device, DeviceBuffer, DeviceSlot, Error, ErrorKind, Lane,
     MemoryType, Opcode, SubmitError, Submitter, Ticket,
 };
-use parking_lot::{Mutex, MutexGuard};
 
 use super::refusal::Refusal;
 use super::session::{SessionId, Sessions};
 use super::wait::Waiters;
 use crate::kernel_cache::{LaneKernels, LaneProgress};
 use crate::pool::{ChunkSource, Pool, PoolConfig};
+use crate::sync::{Mutex, MutexGuard};
 
 /// One lane. Whoever holds the guard is its producer; guard order is turn order.
 #[derive(Debug)]
