@@ -6,6 +6,7 @@ mod kernel_cache;
 pub mod pool;
 mod registry;
 mod resident;
+mod sync;
 
 pub use registry::{AUTO, BACKEND_VARIABLE, BackendDevices, BackendRegistry, Selection};
 pub use resident::{

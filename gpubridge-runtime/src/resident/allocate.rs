@@ -1,6 +1,6 @@
 //! Allocate, release, restore: answered by the host's pool, with a command in the lane ahead of a block's first use.
 
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use gpubridge_abstractions::{
     AllocateMessage, AllocateResponse, AllocationId, Bind, Error, ErrorKind, GpuMemoryHandle, GpuMemoryInfo,
@@ -13,6 +13,10 @@ use super::lifecycle::Wait;
 use super::refusal::Refusal;
 use super::session::{Allocation, Session, SessionId};
 use crate::pool::Allocation as Block;
+
+/// How long an allocation waits for commands under way, before it is refused memory that they may still touch: enough to
+/// zero gigabytes.
+const RELIEF: Duration = Duration::from_secs(5);
 
 /// An allocation to be put back under the id that it had.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -50,7 +54,8 @@ impl ResidentMemory {
     /// does not honour, or another device; `OutOfMemory` with the bytes requested and available, when quota, budget or
     /// device are used up and nothing idle is left to evict; `Timeout`.
     ///
-    /// Blocking: while the lane is full, or the driver reserves a chunk. Allocates: no on a hit, once the session's
+    /// Blocking: while the lane is full, the driver reserves a chunk, or commands under way (at most 5 s) hold the last
+    /// memory that there is. Allocates: no on a hit, once the session's
     /// table has room. Ordering: zeroing is ahead of every later request of the session.
     pub fn allocate(&self, session: SessionId, message: &AllocateMessage) -> Result<AllocateResponse, Error> {
         const OPERATION: &str = "allocate";
@@ -159,9 +164,8 @@ impl ResidentMemory {
                     }
                 }
                 Err(Failure::Pool(error)) if error.kind() == ErrorKind::OutOfMemory && !relieved => {
-                    // What idles in other lanes is as good as free.
                     drop(lane);
-                    self.lanes.iter().for_each(|lane| lane.lock().trim());
+                    self.relieve();
                     relieved = true;
                 }
                 Err(Failure::Pool(error)) => break error,
@@ -172,6 +176,20 @@ impl ResidentMemory {
             give_up(&mut self.lane(id).lock(), id, request, &reserved);
         }
         Err(error)
+    }
+
+    /// Makes room in all lanes: what idles there is as good as free once the commands under way have done with it. Most
+    /// take microseconds, so it is worth waiting for them before memory is refused.
+    #[cold]
+    fn relieve(&self) {
+        let wait = Wait { started: Instant::now(), deadline: RELIEF };
+        for lane in &self.lanes {
+            let fence = lane.lock().trim();
+            while fence.is_some_and(|fence| lane.lock().submitter.completed_below() < fence) && wait.a_moment().is_ok()
+            {
+            }
+            lane.lock().trim();
+        }
     }
 
     /// The live allocations of a session, with whether their contents are lost.

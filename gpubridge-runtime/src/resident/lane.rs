@@ -8,13 +8,13 @@ use gpubridge_abstractions::{
     AllocationId, Bind, Capabilities, Command, Completions, Device, DeviceBuffer, DeviceSlot, Error, ErrorKind, Lane,
     MemoryType, Opcode, SubmitError, Submitter, Ticket,
 };
-use parking_lot::{Mutex, MutexGuard};
 
 use super::refusal::Refusal;
 use super::session::{SessionId, Sessions};
 use super::wait::Waiters;
 use crate::kernel_cache::{LaneKernels, LaneProgress};
 use crate::pool::{ChunkSource, Pool, PoolConfig};
+use crate::sync::{Mutex, MutexGuard};
 
 /// One lane. Whoever holds the guard is its producer; guard order is turn order.
 #[derive(Debug)]
@@ -188,12 +188,16 @@ impl LaneState {
             .filter_map(|(memory_type, pool)| Some((memory_type, pool.as_deref()?)))
     }
 
-    /// Gives the driver back what no block needs.
-    pub(crate) fn trim(&mut self) {
+    /// Gives the driver back what no block needs. Returns the number of the next command if something that idles still
+    /// waits for earlier ones.
+    pub(crate) fn trim(&mut self) -> Option<u64> {
         let completed = self.submitter.completed_below();
-        self.pools.iter_mut().flatten().for_each(|pool| {
+        let mut waits = false;
+        for pool in self.pools.iter_mut().flatten() {
             pool.trim(completed);
-        });
+            waits |= pool.stats().idle_bytes > 0;
+        }
+        waits.then(|| self.submitter.next_sequence())
     }
 
     /// A request that the host answered itself.

@@ -16,6 +16,8 @@ mod batch;
 mod call;
 mod lane;
 mod lifecycle;
+#[cfg(test)]
+mod model;
 mod operations;
 mod refusal;
 mod report;
