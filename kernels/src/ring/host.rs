@@ -222,13 +222,10 @@ impl<M: Words> Shared<M> {
     /// Whether the slot of this flight may carry another command.
     #[inline]
     fn is_free(&self, flight: Flight) -> bool {
-        match flight.state() {
-            UNUSED | TAKEN => true,
-            // The answer itself, not the device's end: until the answer bit has flipped, the next command of this slot
-            // would ask for the bit that an old answer still shows.
-            ABANDONED => self.read(flight).is_some(),
-            _ => false,
-        }
+        // Of an abandoned command the answer itself, not the device's end: until the answer bit has flipped, the next
+        // command of this slot would ask for the bit that an old answer still shows.
+        let state = flight.state();
+        state == TAKEN || state == UNUSED || state == ABANDONED && self.read(flight).is_some()
     }
 
     /// Whether the command with this sequence number was answered, by the flight of its slot.

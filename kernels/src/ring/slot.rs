@@ -14,10 +14,10 @@ pub(super) fn at<W>(words: &[W], first: usize) -> &[W; SLOT_WORDS] {
 /// Writes a slot, header last.
 #[inline]
 pub(super) fn write<W: Word>(slot: &[W; SLOT_WORDS], words: &[u64; SLOT_WORDS]) {
-    for (word, &value) in slot.iter().zip(words).skip(1) {
+    for i in 1..SLOT_WORDS {
         // Relaxed: the header's Release store below orders it on one host; across a bus that keeps no order, the word
         // proves by its own tag that it belongs to the header.
-        word.store(value, Relaxed);
+        slot[i].store(words[i], Relaxed);
     }
     // Release: pairs with the Acquire load in `read`. What was done before, staged bytes above all, is visible to
     // whoever reads the slot.
@@ -33,13 +33,14 @@ pub(super) fn read<W: Word>(slot: &[W; SLOT_WORDS], tag: bool) -> Option<[u64; S
         return None;
     }
     let mut words = [header; SLOT_WORDS];
-    let mut whole = true;
-    for (value, word) in words.iter_mut().zip(slot).skip(1) {
+    let mut differing = 0;
+    for i in 1..SLOT_WORDS {
         // Relaxed: see `write`.
-        *value = word.load(Relaxed);
-        whole &= layout::tagged(*value, tag);
+        words[i] = slot[i].load(Relaxed);
+        differing |= words[i] ^ header;
     }
-    whole.then_some(words)
+    // Every word carries the header's tag.
+    layout::tagged(differing, false).then_some(words)
 }
 
 /// Copies `bytes` into the first words of a staging area; a last partial word is filled up with zeros.
