@@ -321,7 +321,10 @@ enum Slowly {
 /// A call of a resident grain. It is awaited, waited for on the thread ([`GrainCall::wait`]) or posted
 /// ([`GrainCall::post`]); it does nothing before. Dropping it gives its answer up and stalls nobody.
 ///
-/// Allocates nothing on its way through the ring; activating the grain and refusing a call do.
+/// Blocking: awaiting it takes the lane's guard and no more, except while it compiles a kernel, and while it activates the
+/// grain: there the storage may be awaited, and restoring may wait for the device's driver. Allocates: nothing on its way
+/// through the ring; activating the grain and refusing a call do. Ordering: the grain's turn is the moment its command
+/// enters the lane, at the first poll, [`GrainCall::wait`] or [`GrainCall::post`] that finds room.
 #[must_use = "a call does nothing until it is awaited, waited for or posted"]
 pub struct GrainCall<'g, O: Operation> {
     grain: &'g GrainRef,
