@@ -8,7 +8,7 @@ use gpubridge_runtime::{Answered, Batch};
 
 use crate::grain::GrainRef;
 use crate::silo::Shared;
-use crate::wait::wait;
+use gpubridge_runtime::wait;
 
 /// A pipeline of computations over a silo's grains: each [`GrainBatch::compute`] submits one and, once the depth is
 /// reached, answers the oldest. Answers come in the order of submission.

@@ -16,7 +16,7 @@ use gpubridge_runtime::{Call, Compute, Operation, Read, SessionId, Write};
 
 use crate::key::GrainKey;
 use crate::silo::{Entry, Shared};
-use crate::wait::wait;
+use gpubridge_runtime::wait;
 
 /// A reference to a resident grain. Cheap to clone and to keep; the grain is activated by its first call and again after
 /// a deactivation, under the same handles.
@@ -73,7 +73,13 @@ impl GrainRef {
     ) -> Result<AllocateResponse, Error> {
         let mut message = AllocateMessage::new(self.silo.memory.envelope(), size_bytes);
         message.memory_type = memory_type;
-        self.with_session(|session| self.silo.memory.allocate(session, &message)).await
+        loop {
+            let session = self.session();
+            match self.silo.memory.allocate_async(session, &message).await {
+                Err(error) if self.is_stale(session, &error) => drop(self.active_session().await?),
+                answer => return answer,
+            }
+        }
     }
 
     /// Releases an allocation. A handle that is not live changes nothing: the response says 0 bytes freed.

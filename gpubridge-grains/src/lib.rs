@@ -10,10 +10,9 @@ mod grain;
 pub mod key;
 mod silo;
 pub mod storage;
-mod wait;
 
 pub use batch::GrainBatch;
+pub use gpubridge_runtime::wait;
 pub use grain::{GrainCall, GrainRef};
 pub use key::GrainKey;
 pub use silo::{ShutdownReport, Silo, SiloConfig, UncleanPolicy};
-pub use wait::wait;

@@ -3,11 +3,13 @@
 
 mod clock;
 mod kernel_cache;
+mod park;
 pub mod pool;
 mod registry;
 mod resident;
 mod sync;
 
+pub use park::{wait, wait_until};
 pub use registry::{AUTO, BACKEND_VARIABLE, BackendDevices, BackendRegistry, Selection};
 pub use resident::{
     Answered, Batch, Call, Compute, Operation, Read, ResidentMemory, ResidentMemoryConfig, RestoredAllocation,

@@ -77,7 +77,7 @@ impl Shared {
                 allocated_at: saved.allocated_at,
                 contents_lost: contents.is_none(),
             };
-            self.memory.restore(session, &restored)?;
+            self.memory.restore_async(session, &restored).await?;
             if let Some(contents) = contents {
                 let staged = StagedRange { offset_bytes: 0, size_bytes: saved.size_bytes };
                 let message = WriteMessage::new(self.memory.envelope(), id, 0, staged);
@@ -112,7 +112,15 @@ impl Shared {
     /// does when the future is dropped before it is saved.
     pub(crate) async fn deactivate(&self, entry: &Entry) -> Result<(), Error> {
         match self.retire(entry).await? {
-            Some(session) => self.close(session),
+            Some(session) => {
+                // Closed all the same if this future is dropped meanwhile.
+                let retired = Opened { shared: self, session };
+                let message = ShutdownMessage::new(self.memory.envelope());
+                let deadline = self.config.memory.lifecycle_deadline;
+                let closed = self.memory.shutdown_async(session, &message, deadline).await;
+                retired.keep();
+                closed.map(drop)
+            }
             None => Ok(()),
         }
     }
@@ -269,7 +277,7 @@ impl Shared {
     }
 }
 
-/// A session that is closed again unless it is kept: an activation may fail, or its future may be dropped.
+/// A session that is closed unless it is kept: what goes on with it may fail, or its future may be dropped.
 struct Opened<'a> {
     shared: &'a Shared,
     session: SessionId,

@@ -10,7 +10,7 @@ use gpubridge_abstractions::{Error, ErrorKind};
 use parking_lot::Mutex;
 
 use super::{Entry, Shared};
-use crate::wait::wait;
+use gpubridge_runtime::wait;
 
 /// The finest step of idle time.
 const TICK_MIN: Duration = Duration::from_millis(1);

@@ -13,7 +13,7 @@ use tokio::sync::oneshot;
 use super::maintenance::Maintenance;
 use super::{Entry, Shared};
 use crate::key::GrainKey;
-use crate::wait::wait_until;
+use gpubridge_runtime::wait_until;
 
 /// Grains that are saved at a time: a storage commits them together.
 const AT_A_TIME: usize = 64;

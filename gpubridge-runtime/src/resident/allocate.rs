@@ -12,6 +12,7 @@ use super::lane::LaneState;
 use super::lifecycle::Wait;
 use super::refusal::Refusal;
 use super::session::{Allocation, Session, SessionId};
+use crate::park::now_or_wait;
 use crate::pool::Allocation as Block;
 
 /// How long an allocation waits for commands under way, before it is refused memory that they may still touch: enough to
@@ -58,6 +59,18 @@ impl ResidentMemory {
     /// memory that there is. Allocates: no on a hit, once the session's
     /// table has room. Ordering: zeroing is ahead of every later request of the session.
     pub fn allocate(&self, session: SessionId, message: &AllocateMessage) -> Result<AllocateResponse, Error> {
+        now_or_wait(self.allocate_async(session, message))
+    }
+
+    /// [`ResidentMemory::allocate`] for a task, which blocks a thread only while the driver reserves a chunk.
+    ///
+    /// # Errors
+    /// As [`ResidentMemory::allocate`].
+    pub async fn allocate_async(
+        &self,
+        session: SessionId,
+        message: &AllocateMessage,
+    ) -> Result<AllocateResponse, Error> {
         const OPERATION: &str = "allocate";
         let now = Instant::now();
         let own = self.device_index;
@@ -71,7 +84,7 @@ impl ResidentMemory {
             allocated_at: self.clock.system_time(now),
             contents_lost: false,
         };
-        let (id, is_pool_hit) = self.place(session, &request, now, OPERATION, insert)?;
+        let (id, is_pool_hit) = self.place(session, &request, now, OPERATION, insert).await?;
         let handle = GpuMemoryHandle {
             id,
             size_bytes: message.size_bytes,
@@ -117,6 +130,14 @@ impl ResidentMemory {
     ///
     /// Blocking, allocating and ordering: as [`ResidentMemory::allocate`].
     pub fn restore(&self, session: SessionId, restored: &RestoredAllocation) -> Result<(), Error> {
+        now_or_wait(self.restore_async(session, restored))
+    }
+
+    /// [`ResidentMemory::restore`] for a task, as [`ResidentMemory::allocate_async`].
+    ///
+    /// # Errors
+    /// As [`ResidentMemory::restore`].
+    pub async fn restore_async(&self, session: SessionId, restored: &RestoredAllocation) -> Result<(), Error> {
         const OPERATION: &str = "restore";
         let (id, limit) = (restored.id, self.config.ring.allocations);
         if id.slot >= limit {
@@ -131,11 +152,11 @@ impl ResidentMemory {
         self.place(session, &request, Instant::now(), OPERATION, |lane, session, placed| {
             lane.sessions.find(session)?.allocations.restore(id, placed.allocation)
         })
+        .await
     }
 
     /// Takes a block for a session, binds it, and puts it into the session's table by `put`.
-    #[inline]
-    fn place<R>(
+    async fn place<R>(
         &self,
         id: SessionId,
         request: &Request,
@@ -143,29 +164,19 @@ impl ResidentMemory {
         operation: &'static str,
         put: impl Fn(&mut LaneState, SessionId, &Placed) -> Result<R, Refusal>,
     ) -> Result<R, Error> {
-        let wait = Wait { started, deadline: self.config.call_deadline };
+        let until = Wait { started, deadline: self.config.call_deadline };
         let mut reserved = None;
         let mut relieved = false;
         let error = loop {
-            let mut lane = self.lane(id).lock();
-            let placed = place(&mut lane, id, request, &mut reserved).and_then(|placed| {
-                let put = put(&mut lane, id, &placed);
-                if put.is_err() {
-                    undo(&mut lane, id, &placed);
-                }
-                put.map_err(Failure::Refused)
-            });
-            match placed {
+            match self.try_place(id, request, &mut reserved, &put) {
                 Ok(put) => return Ok(put),
                 Err(Failure::Refused(Refusal::Full)) => {
-                    drop(lane);
-                    if let Err(refusal) = wait.a_moment() {
+                    if let Err(refusal) = self.a_moment(id, until).await {
                         break refusal.into_error(operation);
                     }
                 }
                 Err(Failure::Pool(error)) if error.kind() == ErrorKind::OutOfMemory && !relieved => {
-                    drop(lane);
-                    self.relieve();
+                    self.relieve(id).await;
                     relieved = true;
                 }
                 Err(Failure::Pool(error)) => break error,
@@ -178,16 +189,33 @@ impl ResidentMemory {
         Err(error)
     }
 
+    /// The same, if there is room in the lane and in memory now.
+    #[inline]
+    fn try_place<R>(
+        &self,
+        id: SessionId,
+        request: &Request,
+        reserved: &mut Option<Reserved>,
+        put: impl Fn(&mut LaneState, SessionId, &Placed) -> Result<R, Refusal>,
+    ) -> Result<R, Failure> {
+        let mut lane = self.lane(id).lock();
+        let placed = place(&mut lane, id, request, reserved)?;
+        let put = put(&mut lane, id, &placed);
+        if put.is_err() {
+            undo(&mut lane, id, &placed);
+        }
+        put.map_err(Failure::Refused)
+    }
+
     /// Makes room in all lanes: what idles there is as good as free once the commands under way have done with it. Most
     /// take microseconds, so it is worth waiting for them before memory is refused.
-    #[cold]
-    fn relieve(&self) {
-        let wait = Wait { started: Instant::now(), deadline: RELIEF };
+    async fn relieve(&self, id: SessionId) {
+        let until = Wait { started: Instant::now(), deadline: RELIEF };
         for lane in &self.lanes {
             let fence = lane.lock().trim();
-            while fence.is_some_and(|fence| lane.lock().submitter.completed_below() < fence) && wait.a_moment().is_ok()
-            {
-            }
+            while fence.is_some_and(|fence| lane.lock().submitter.completed_below() < fence)
+                && self.a_moment(id, until).await.is_ok()
+            {}
             lane.lock().trim();
         }
     }

@@ -2,10 +2,9 @@
 
 use std::fmt::Debug;
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::task::{Context, Poll, Wake, Waker};
-use std::thread::{self, Thread};
+use std::task::{Context, Poll};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{Command, Completion, Error, Status, Taken, Ticket};
@@ -14,6 +13,7 @@ use super::ResidentMemory;
 use super::lane::{Counters, LaneState};
 use super::refusal::Refusal;
 use super::session::{Session, SessionId, Turn};
+use crate::park::thread_waker;
 
 /// Looks at the answer between two looks at the clock.
 const SPINS_PER_LOOK: u32 = 64;
@@ -427,21 +427,4 @@ impl<O: Operation> Drop for Call<'_, O> {
     fn drop(&mut self) {
         self.give_up();
     }
-}
-
-/// Wakes a parked thread.
-struct Unpark(Thread);
-
-impl Wake for Unpark {
-    fn wake(self: Arc<Self>) {
-        self.0.unpark();
-    }
-}
-
-/// This thread's waker, made once.
-fn thread_waker() -> Waker {
-    thread_local! {
-        static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
-    }
-    WAKER.with(Waker::clone)
 }

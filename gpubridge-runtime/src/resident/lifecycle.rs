@@ -3,7 +3,6 @@
 use std::future::poll_fn;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{
@@ -15,6 +14,7 @@ use super::ResidentMemory;
 use super::allocate::give_back;
 use super::refusal::Refusal;
 use super::session::{Phase, SessionId};
+use crate::park::wait;
 
 impl ResidentMemory {
     /// Names a new session, which takes requests once it is initialized. `hash` spreads sessions over the lanes: the same
@@ -111,63 +111,84 @@ impl ResidentMemory {
         message: &ShutdownMessage,
         deadline: Duration,
     ) -> Result<ShutdownResponse, Error> {
+        wait(self.shutdown_async(session, message, deadline))
+    }
+
+    /// [`ResidentMemory::shutdown`] for a task, which blocks no thread.
+    ///
+    /// # Errors
+    /// As [`ResidentMemory::shutdown`].
+    pub async fn shutdown_async(
+        &self,
+        session: SessionId,
+        message: &ShutdownMessage,
+        deadline: Duration,
+    ) -> Result<ShutdownResponse, Error> {
         let drain = message.drain_pending_messages;
-        let wait = Wait { started: Instant::now(), deadline };
-        let answer = || -> Result<u64, Refusal> {
-            let pending = self.begin_shutdown(session, drain, wait)?;
+        let until = Wait { started: Instant::now(), deadline };
+        let answer = async {
+            let pending = self.begin_shutdown(session, drain, until).await?;
             if !drain {
                 let lane = self.lane(session);
                 lane.cancellations.fetch_add(1, Ordering::Release);
                 lane.waiters.wake_all();
             }
-            self.barrier(session, wait)?;
+            self.barrier(session, until).await?;
             self.vacate(session)?;
             Ok(pending)
         };
-        let pending = answer().map_err(|refusal| refusal.into_error("shutdown"))?;
+        let pending = answer.await.map_err(|refusal: Refusal| refusal.into_error("shutdown"))?;
         let (drained, cancelled) = if drain { (pending, 0) } else { (0, pending) };
         let envelope = self.clock.envelope(Instant::now());
         Ok(ShutdownResponse::new(envelope, message.envelope.request_id, drained, cancelled))
     }
 
     /// Closes the session to requests, between two turns if it is to be drained. Returns the requests under way.
-    fn begin_shutdown(&self, id: SessionId, drain: bool, wait: Wait) -> Result<u64, Refusal> {
+    async fn begin_shutdown(&self, id: SessionId, drain: bool, until: Wait) -> Result<u64, Refusal> {
         loop {
-            let mut lane = self.lane(id).lock();
-            let session = lane.sessions.find_any(id).ok_or(Refusal::NoSession)?;
-            if session.phase == Phase::Named {
-                return Err(Refusal::NoSession);
+            let begun = self.try_begin_shutdown(id, drain)?;
+            match begun {
+                Some(pending) => return Ok(pending),
+                None => self.a_moment(id, until).await?,
             }
-            if !drain || session.turn_is_free() {
-                session.phase = Phase::Closing;
-                if !drain {
-                    session.cancel();
-                }
-                return Ok(lane.unanswered(Some(id.index)));
-            }
-            drop(lane);
-            wait.a_moment()?;
         }
     }
 
+    /// The same, if the session is between two turns.
+    fn try_begin_shutdown(&self, id: SessionId, drain: bool) -> Result<Option<u64>, Refusal> {
+        let mut lane = self.lane(id).lock();
+        let session = lane.sessions.find_any(id).ok_or(Refusal::NoSession)?;
+        if session.phase == Phase::Named {
+            return Err(Refusal::NoSession);
+        }
+        if drain && !session.turn_is_free() {
+            return Ok(None);
+        }
+        session.phase = Phase::Closing;
+        if !drain {
+            session.cancel();
+        }
+        Ok(Some(lane.unanswered(Some(id.index))))
+    }
+
     /// Waits until every command of the session is answered: a grain's commands run in order, so it sends one more.
-    fn barrier(&self, id: SessionId, wait: Wait) -> Result<(), Refusal> {
+    async fn barrier(&self, id: SessionId, until: Wait) -> Result<(), Refusal> {
         let lane = self.lane(id);
         let last = loop {
             let echo = Command::new(Opcode::Echo, id.index, [0; PAYLOAD_WORDS]);
-            match lane.lock().submit(&echo, &[]) {
+            let submitted = lane.lock().submit(&echo, &[]);
+            match submitted {
                 Ok(mut ticket) => {
                     lane.completions.abandon(&mut ticket);
                     break ticket.sequence();
                 }
-                Err(refusal) if refusal.is_back_pressure() => {}
+                Err(refusal) if refusal.is_back_pressure() => self.a_moment(id, until).await?,
                 // A stopped ring has answered everything.
                 Err(_) => return Ok(()),
             }
-            wait.a_moment()?;
         };
         while !lane.completions.is_complete(last) {
-            wait.a_moment()?;
+            self.a_moment(id, until).await?;
         }
         Ok(())
     }
@@ -204,13 +225,23 @@ pub(super) struct Wait {
     pub(super) deadline: Duration,
 }
 
-impl Wait {
-    /// Lets others run, unless the deadline has passed.
-    pub(super) fn a_moment(self) -> Result<(), Refusal> {
-        if self.started.elapsed() >= self.deadline {
+impl ResidentMemory {
+    /// Lets others run until somebody has looked at the lane, unless the deadline has passed.
+    pub(super) async fn a_moment(&self, id: SessionId, until: Wait) -> Result<(), Refusal> {
+        if until.started.elapsed() >= until.deadline {
             return Err(Refusal::Timeout);
         }
-        thread::yield_now();
+        let mut waited = false;
+        poll_fn(|context| {
+            if waited {
+                return Poll::Ready(());
+            }
+            waited = true;
+            self.lane(id).waiters.register_blocked(context.waker());
+            self.driver.notify();
+            Poll::Pending
+        })
+        .await;
         Ok(())
     }
 }

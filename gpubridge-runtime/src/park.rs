@@ -25,16 +25,23 @@ pub fn wait<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Waits for `future` on this thread until `deadline`; `None` when that passed first. The future is dropped then.
-pub(crate) fn wait_until<F: Future>(future: F, deadline: Instant) -> Option<F::Output> {
+/// [`wait`] for a future that is most often ready at once: it is polled once without a waker of this thread.
+#[inline]
+pub(crate) fn now_or_wait<F: Future>(future: F) -> F::Output {
+    let mut future = pin!(future);
+    match future.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+        Poll::Ready(output) => output,
+        Poll::Pending => wait(future),
+    }
+}
+
+/// [`wait`] until `deadline`; `None` when that passed first. The future is dropped then.
+pub fn wait_until<F: Future>(future: F, deadline: Instant) -> Option<F::Output> {
     poll_until(future, Some(deadline))
 }
 
 fn poll_until<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Output> {
-    thread_local! {
-        static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
-    }
-    let waker = WAKER.with(Waker::clone);
+    let waker = thread_waker();
     let mut context = Context::from_waker(&waker);
     let mut future = pin!(future);
     loop {
@@ -52,4 +59,12 @@ fn poll_until<F: Future>(future: F, deadline: Option<Instant>) -> Option<F::Outp
             }
         }
     }
+}
+
+/// This thread's waker, made once.
+pub(crate) fn thread_waker() -> Waker {
+    thread_local! {
+        static WAKER: Waker = Waker::from(Arc::new(Unpark(thread::current())));
+    }
+    WAKER.with(Waker::clone)
 }
