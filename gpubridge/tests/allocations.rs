@@ -47,6 +47,8 @@ fn polled<F: Future>(future: F) -> F::Output {
         if let Poll::Ready(output) = future.as_mut().poll(&mut context) {
             return output;
         }
+        // The answer comes from another thread, which may want this core.
+        std::thread::yield_now();
     }
 }
 

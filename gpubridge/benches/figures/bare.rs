@@ -30,7 +30,7 @@ struct Memory {
 }
 
 fn lap(sequence: u64) -> u64 {
-    (sequence / SLOTS & 1) ^ 1
+    ((sequence / SLOTS) & 1) ^ 1
 }
 
 impl Memory {
