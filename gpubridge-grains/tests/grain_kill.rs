@@ -106,7 +106,7 @@ fn child() {
         counts[key as usize] += 1;
         say(&format!("made {key} {} {} {value}", id.slot, id.generation));
         // The last grain is never saved; the others at their own pace.
-        if key < GRAINS - 1 && step / GRAINS % (key + 2) == 0 {
+        if key < GRAINS - 1 && (step / GRAINS).is_multiple_of(key + 2) {
             say(&format!("saving {key} {}", counts[key as usize]));
             wait(grain.save()).expect("is saved");
             say(&format!("saved {key} {}", counts[key as usize]));

@@ -28,10 +28,13 @@ pub fn narrow(slots: u32) -> ResidentMemoryConfig {
     ResidentMemoryConfig { ring, ..config() }
 }
 
-/// A ring of two lanes and a budget of 64 MiB.
+/// The budget of [`config`].
+pub const BUDGET: u64 = 16 * MIB;
+
+/// A ring of two lanes with that budget.
 pub fn config() -> ResidentMemoryConfig {
     let ring = RingConfig { slots: 256, ..RingConfig::default() };
-    ResidentMemoryConfig { ring, memory_budget_bytes: 64 * MIB, ..ResidentMemoryConfig::default() }
+    ResidentMemoryConfig { ring, memory_budget_bytes: BUDGET, ..ResidentMemoryConfig::default() }
 }
 
 /// The same with a kernel cache of this capacity.

@@ -16,7 +16,7 @@ use gpubridge_kernels::id::{ADD, FILL, SCALE, SUM};
 
 use super::Case;
 use crate::Context;
-use crate::rig::{KIB, MIB, Rig, allocate, config, kind, narrow, pattern, silo, stop};
+use crate::rig::{BUDGET, KIB, MIB, Rig, allocate, config, kind, narrow, pattern, silo, stop};
 
 /// All cases of the area.
 pub const CASES: &[Case] = super::table!("faults",
@@ -109,7 +109,7 @@ pub fn idle_blocks_make_room_for_any_size_and_any_lane(context: &Context) {
     let sessions = [rig.session(0), rig.session(1)];
     for round in 0..6 {
         let session = sessions[round % 2];
-        let size = [16 * KIB, 256 * KIB, 1 * MIB][round % 3];
+        let size = [16 * KIB, 256 * KIB, MIB][round % 3];
         let ids: Vec<_> = (0..MIB / size).map(|_| rig.allocate(session, size)).collect();
         assert_eq!(rig.memory.metrics().used_pool_size_bytes, MIB);
         for id in ids {
@@ -122,12 +122,13 @@ pub fn idle_blocks_make_room_for_any_size_and_any_lane(context: &Context) {
 /// Goal: a block that is released and whose last commands are about to end is room: no spurious refusal. Method: two
 /// sessions in turn take the whole budget at once, in one lane and in two.
 pub fn a_full_budget_waits_for_what_is_about_to_be_free(context: &Context) {
-    let rig = Rig::new(context.device(), tiny(MIB));
+    const ALL: u64 = 256 * KIB;
+    let rig = Rig::new(context.device(), tiny(ALL));
     for hashes in [[0, 0], [0, 1]] {
         let sessions = hashes.map(|hash| rig.session(hash));
         for round in 0..100 {
             let session = sessions[round % 2];
-            let id = rig.allocate(session, MIB);
+            let id = rig.allocate(session, ALL);
             let message = rig.write_message(id, 0, 4000);
             drop(rig.memory.write(session, &message, &[1; 4000]).post().expect("is submitted"));
             rig.release(session, id);
@@ -202,10 +203,10 @@ pub fn budget_used_and_allocated_are_three_numbers(context: &Context) {
     let idle = rig.allocate(session, 10_000);
     rig.release(session, idle);
     let metrics = rig.memory.metrics();
-    assert_eq!((metrics.total_pool_size_bytes, metrics.used_pool_size_bytes), (64 * MIB, 1000));
+    assert_eq!((metrics.total_pool_size_bytes, metrics.used_pool_size_bytes), (BUDGET, 1000));
     assert!((11_000..MIB).contains(&metrics.total_allocated_bytes), "{metrics:?}");
     let info = rig.memory.memory_info();
-    assert_eq!((info.total_bytes, info.allocated_bytes), (64 * MIB, metrics.total_allocated_bytes));
+    assert_eq!((info.total_bytes, info.allocated_bytes), (BUDGET, metrics.total_allocated_bytes));
     assert!(info.reserved_bytes >= info.allocated_bytes && info.utilization < 0.001, "{info:?}");
 }
 

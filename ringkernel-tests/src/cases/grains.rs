@@ -9,7 +9,7 @@ use gpubridge_grains::{Silo, wait};
 
 use super::Case;
 use crate::Context;
-use crate::rig::{KIB, MIB, SOON, allocate, pattern, silo, stop};
+use crate::rig::{BUDGET, KIB, MIB, SOON, allocate, pattern, silo, stop};
 
 /// All cases of the area.
 pub const CASES: &[Case] = super::table!(
@@ -104,8 +104,8 @@ pub fn metrics_are_comprehensive(context: &Context) {
         grain.release(released, true).await.expect("is answered");
         grain.allocate(110, MemoryType::Default).await.expect("there is room");
         let m = silo.metrics();
-        assert_eq!((m.total_pool_size_bytes, m.used_pool_size_bytes), (64 * MIB, 4110));
-        assert!((m.pool_utilization - 4110.0 / (64 * MIB) as f64).abs() < 1e-12);
+        assert_eq!((m.total_pool_size_bytes, m.used_pool_size_bytes), (BUDGET, 4110));
+        assert!((m.pool_utilization - 4110.0 / BUDGET as f64).abs() < 1e-12);
         assert_eq!((m.pool_hit_count, m.pool_miss_count, m.active_allocation_count), (1, 2, 2));
         assert!((m.pool_hit_rate - 1.0 / 3.0).abs() < 1e-12);
         assert_eq!(m.total_messages_processed, 7, "Initialize, three allocations, a write, a read, a release");
@@ -130,9 +130,9 @@ pub fn deactivation_frees_the_device(context: &Context) {
     everywhere(context, async |silo: Silo| {
         for key in ["first", "second", "third"] {
             let grain = silo.grain(key).expect("the key is good");
-            let handle = grain.allocate(60 * MIB, MemoryType::Default).await.expect("all is free");
+            let handle = grain.allocate(15 * MIB, MemoryType::Default).await.expect("all is free");
             grain.release(handle, true).await.expect("is answered");
-            grain.allocate(60 * MIB, MemoryType::Default).await.expect("all is free");
+            grain.allocate(15 * MIB, MemoryType::Default).await.expect("all is free");
             grain.clear().await.expect("is answered");
             grain.allocate(50 * KIB, MemoryType::Default).await.expect("there is room");
             assert_eq!((silo.active_grains(), silo.metrics().active_allocation_count), (1, 1));

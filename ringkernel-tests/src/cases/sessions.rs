@@ -11,7 +11,7 @@ use gpubridge_runtime::SessionId;
 
 use super::Case;
 use crate::Context;
-use crate::rig::{Gate, KIB, MIB, OpenAtEnd, Rig, SOON, config, eventually, kind, narrow, pattern};
+use crate::rig::{BUDGET, Gate, KIB, MIB, OpenAtEnd, Rig, SOON, config, eventually, kind, narrow, pattern};
 use crate::twins::{COUNTER, GATED, counter, gated};
 
 /// All cases of the area.
@@ -41,7 +41,7 @@ pub fn initialize_says_what_was_granted(context: &Context) {
     message.max_kernel_cache_size = u32::MAX;
     message.device_index = Some(memory.device_index());
     let granted = memory.initialize(memory.session(0), &message).expect("opens");
-    assert_eq!((granted.pool_size_bytes, granted.kernel_cache_slots), (64 * MIB, 100));
+    assert_eq!((granted.pool_size_bytes, granted.kernel_cache_slots), (BUDGET, 100));
     assert_eq!(granted.device_index, memory.device_index());
     message.max_pool_size_bytes = 10 * KIB;
     assert_eq!(memory.initialize(memory.session(0), &message).expect("opens").pool_size_bytes, 10 * KIB);
@@ -125,8 +125,8 @@ pub fn draining_finishes_an_operation_in_pieces(context: &Context) {
     let rig = Rig::new(context.device(), narrow(4));
     for round in 0..20 {
         let session = rig.session(0);
-        let id = rig.allocate(session, MIB);
-        let data = pattern(round, MIB as usize);
+        let id = rig.allocate(session, 64 * KIB);
+        let data = pattern(round, 64 << 10);
         let begun = rig.processed();
         let written = thread::scope(|scope| {
             let writer = scope.spawn(|| rig.try_write(session, id, 0, &data));
@@ -142,7 +142,7 @@ pub fn draining_finishes_an_operation_in_pieces(context: &Context) {
             writer.join().expect("no panic")
         });
         match written {
-            Ok(response) => assert_eq!(response.bytes_written, MIB),
+            Ok(response) => assert_eq!(response.bytes_written, 64 * KIB),
             Err(error) => {
                 assert_eq!(error.kind(), ErrorKind::InvalidState);
                 assert_eq!(rig.processed() - begun, 1, "a write that was cut off had begun");

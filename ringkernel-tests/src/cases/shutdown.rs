@@ -146,6 +146,7 @@ pub fn an_upkeep_that_hangs_does_not_hold_it_up(context: &Context) {
     let storage = Watched::new();
     let mut config = silo_config(config());
     config.idle_after = Some(Duration::from_millis(2));
+    config.memory.lifecycle_deadline = Duration::from_millis(100);
     storage.writing.close();
     let _open = OpenAtEnd(&storage.writing);
     let silo = silo_on(context.device(), Arc::clone(&storage) as _, config);
