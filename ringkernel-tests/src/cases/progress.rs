@@ -1,14 +1,16 @@
 //! Nobody is left waiting: full lanes, few slots, many tasks, answers that nobody takes.
 
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
 use gpubridge_abstractions::{AllocationId, ErrorKind, ReadMessage};
+use gpubridge_grains::storage::MemoryStorage;
 use gpubridge_runtime::SessionId;
 
 use super::Case;
 use crate::Context;
-use crate::rig::{Gate, OpenAtEnd, Rig, kind, narrow, pattern, staged};
+use crate::rig::{Gate, OpenAtEnd, Rig, allocate, keep, kind, narrow, pattern, silo_config, silo_on, staged, stop};
 use crate::twins::{COUNTER, GATED, counter, gated};
 
 /// All cases of the area.
@@ -19,6 +21,7 @@ pub const CASES: &[Case] = super::table!("progress",
         answers_that_nobody_takes_are_back_pressure_not_a_hang,
         a_lane_that_was_full_is_empty_again,
         calls_in_pieces_of_one_grain_take_turns,
+        tasks_of_one_thread_do_not_block_each_other,
     }
     Twins {
         one_slow_grain_holds_up_no_other_in_its_lane,
@@ -148,6 +151,51 @@ pub fn calls_in_pieces_of_one_grain_take_turns(context: &Context) {
             });
         }
     });
+}
+
+/// Goal: no awaited operation blocks its thread while the lane is full: those who make room may be tasks of the same
+/// thread. Method: on a runtime of one thread, one task holds as many answers as the lane has slots; beside it another one
+/// allocates, deactivates, or activates with something to restore; only when that one waits the first takes its answers.
+pub fn tasks_of_one_thread_do_not_block_each_other(context: &Context) {
+    let mut config = silo_config(narrow(4));
+    config.memory.call_deadline = Duration::from_secs(20);
+    let silo = silo_on(context.device(), Arc::new(MemoryStorage::new()), config);
+    let (full, other) = (silo.grain("full").expect("good"), silo.grain("other").expect("good"));
+    let handle = allocate(&full, 4);
+    let kept_value = keep(&other, 7);
+    let runtime = tokio::runtime::Builder::new_current_thread().build().expect("a runtime");
+    let beside_a_full_lane = async |work: std::pin::Pin<Box<dyn Future<Output = ()>>>| {
+        let data = [1_u32];
+        let calls: Vec<_> =
+            (0..4).map(|_| full.write(handle, &data, 0).post().expect("an empty lane has four slots")).collect();
+        let take = async {
+            for _ in 0..10 {
+                tokio::task::yield_now().await;
+            }
+            for call in calls {
+                call.await.expect("is written");
+            }
+        };
+        tokio::join!(work, take);
+    };
+    runtime.block_on(async {
+        for _ in 0..5 {
+            let grain = other.clone();
+            let work = async move {
+                let handle = grain.allocate(64, Default::default()).await.expect("there is room in the end");
+                grain.release(handle, true).await.expect("is answered");
+            };
+            beside_a_full_lane(Box::pin(work)).await;
+            let grain = other.clone();
+            beside_a_full_lane(Box::pin(async move { grain.deactivate().await.expect("is saved") })).await;
+            let grain = other.clone();
+            let work = async move {
+                assert_eq!(grain.read::<u32>(kept_value, 0, 1).await.expect("is restored"), [7]);
+            };
+            beside_a_full_lane(Box::pin(work)).await;
+        }
+    });
+    stop(silo);
 }
 
 /// Goal: a slow command holds back its own grain, not its lane. Method: one grain at a gate among a hundred in one lane.
