@@ -400,6 +400,7 @@ impl<O: Operation> Future for Call<'_, O> {
             return Poll::Ready(Err(error));
         }
         let lane = call.memory.lane(call.session);
+        let waits_for_room = call.ticket.is_none();
         match &call.ticket {
             Some(ticket) => {
                 let deadline_ns = call.memory.driver.deadline_ns(call.started, call.deadline);
@@ -413,12 +414,13 @@ impl<O: Operation> Future for Call<'_, O> {
         match call.advance() {
             Progress::Done(answer) => Poll::Ready(call.respond(answer)),
             Progress::Failed(error) => Poll::Ready(Err(error)),
-            Progress::Flying if !call.registered => {
-                // What was blocked is submitted now: wait for its answer.
+            Progress::Flying if call.registered => Poll::Pending,
+            Progress::Blocked if waits_for_room => Poll::Pending,
+            // It came further than what was registered: a piece was answered, or what was blocked is submitted.
+            Progress::Flying | Progress::Blocked | Progress::Piece => {
                 context.waker().wake_by_ref();
                 Poll::Pending
             }
-            Progress::Flying | Progress::Blocked | Progress::Piece => Poll::Pending,
         }
     }
 }
