@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use crate::{Command, Error, ErrorKind, SubmitError, Taken, Ticket};
+use crate::{Command, Completion, Error, ErrorKind, SubmitError, Taken, Ticket};
 
 /// Memory that host and device both reach, as the ring's halves use it: 64-bit words, each written by one side only.
 ///
@@ -85,6 +85,20 @@ pub trait Submitter: Send + fmt::Debug {
     /// Blocking: never. Allocates: no. Ordering: after every earlier call on this lane.
     fn try_submit(&mut self, command: &Command, staged: &[u8]) -> Result<Ticket, SubmitError>;
 
+    /// [`Submitter::try_submit`] for several commands without staged bytes, up to the first that is refused; `tickets`
+    /// gets one ticket for each that was submitted.
+    ///
+    /// # Errors
+    /// Why a command was refused; those before it are submitted.
+    ///
+    /// Blocking: never. Allocates: no, if `tickets` has room. Ordering: as [`Submitter::try_submit`].
+    fn try_submit_run(&mut self, commands: &[Command], tickets: &mut Vec<Ticket>) -> Result<(), SubmitError> {
+        commands.iter().try_for_each(|command| {
+            tickets.push(self.try_submit(command, &[])?);
+            Ok(())
+        })
+    }
+
     /// Makes sure that the device looks at what was submitted, waking it if it sleeps. Submissions may be batched
     /// before one call.
     ///
@@ -113,6 +127,20 @@ pub trait Completions: Send + Sync + fmt::Debug {
     ///
     /// Blocking: never. Allocates: no. Ordering: what the device wrote before answering is visible.
     fn take(&self, ticket: &mut Ticket, staged: &mut [u8]) -> Taken;
+
+    /// [`Completions::take`] for several commands without staged answers: takes the answers to `tickets` into `answers`,
+    /// in order, up to the first that is not there, and returns how many it took.
+    ///
+    /// Blocking: never. Allocates: no. Ordering: as [`Completions::take`].
+    fn take_ready(&self, tickets: &mut [Ticket], answers: &mut [Completion]) -> usize {
+        let mut taken = 0;
+        for (ticket, answer) in tickets.iter_mut().zip(answers) {
+            let Taken::Ready(completion) = self.take(ticket, &mut []) else { break };
+            *answer = completion;
+            taken += 1;
+        }
+        taken
+    }
 
     /// Whether the device has answered the command with this sequence number, taken or not.
     ///

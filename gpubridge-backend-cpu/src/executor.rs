@@ -5,8 +5,8 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
 
 use gpubridge_abstractions::{
-    Bind, BufferUse, CallShape, Command, Completion, Compute, DeviceSlot, KernelDeclaration, Opcode, PAYLOAD_BYTES,
-    Scalars, Status, Transfer,
+    Bind, BufferUse, CallShape, Command, Completion, Compute, DeviceSlot, Opcode, PAYLOAD_BYTES, Scalars, Status,
+    Transfer,
 };
 use gpubridge_kernels::{Answer, Elements, Invocation};
 
@@ -15,16 +15,6 @@ use crate::memory::{Chunk, Heap, Range};
 
 /// The most bytes that the ring thread zeroes itself: about a microsecond's work.
 const ZERO_IN_RING_BYTES: usize = 64 << 10;
-
-/// How a command ends or goes on.
-#[derive(Debug)]
-pub(crate) enum Step {
-    /// It is done.
-    Done(Completion),
-    /// It is too much for the ring thread: the worker does it, and the grain waits. Boxed, so that what is done in the
-    /// ring stays small.
-    Beside(Box<Task>),
-}
 
 /// Work for the worker thread. It owns what it touches, so nothing is freed under it.
 #[derive(Debug)]
@@ -42,7 +32,11 @@ impl Task {
                 Completion::of(Status::Ok)
             }
             Task::Kernel { kernel, buffers, count, scalars } => {
-                run_kernel(kernel, buffers.each_ref().map(Option::as_ref), *count, *scalars)
+                let mut answer = Completion::of(Status::Ok);
+                let buffers = buffers.each_ref().map(Option::as_ref);
+                // A kernel that panics is a fault of its own command.
+                let run = AssertUnwindSafe(|| run_kernel(kernel, buffers, *count, *scalars, &mut answer));
+                if catch_unwind(run).is_err() { Completion::of(Status::KernelFault) } else { answer }
             }
         }
     }
@@ -70,22 +64,39 @@ impl Executor {
         Self { heap, table: Vec::new(), allocations: allocations as usize, last_chunk: Weak::new() }
     }
 
-    /// Executes a command; `staging` is its staging area.
-    pub(crate) fn execute(&mut self, command: &Command, kernels: &KernelCopy, staging: &[AtomicU64]) -> Step {
+    /// Executes a command whose staging area is `staging`, and writes how it went to `answer`. Returns what is too much
+    /// for the ring thread: the worker does it, the grain waits, and `answer` is void.
+    // The answer is written in place: one that is moved on is read before its parts have left the store buffer.
+    #[inline]
+    pub(crate) fn execute(
+        &mut self,
+        command: &Command,
+        kernels: &KernelCopy,
+        staging: &[AtomicU64],
+        answer: &mut Completion,
+    ) -> Option<Box<Task>> {
+        *answer = Completion::of(Status::Ok);
         let done = match Opcode::from_number(command.opcode) {
-            Some(Opcode::Compute) => return self.compute(command, kernels).unwrap_or_else(failed),
-            Some(Opcode::Bind) => return self.bind(command).unwrap_or_else(failed),
-            Some(Opcode::Echo | Opcode::Skip) => Ok(answer(command.payload, PAYLOAD_BYTES)),
+            Some(Opcode::Compute) => self.compute(command, kernels, answer),
+            Some(Opcode::Bind) => self.bind(command),
+            Some(Opcode::Echo | Opcode::Skip) => {
+                answer.payload = command.payload;
+                answer.result_bytes = PAYLOAD_BYTES as u8;
+                Ok(None)
+            }
             Some(Opcode::Write) => self.write(command, staging),
             Some(Opcode::WriteInline) => self.write_inline(command),
             Some(Opcode::Read) => self.read(command, staging),
-            Some(Opcode::ReadInline) => self.read_inline(command),
+            Some(Opcode::ReadInline) => self.read_inline(command, answer),
             None => Err(Status::UnknownOpcode),
         };
-        done.map_or_else(failed, Step::Done)
+        done.unwrap_or_else(|status| {
+            *answer = Completion::of(status);
+            None
+        })
     }
 
-    fn bind(&mut self, command: &Command) -> Result<Step, Status> {
+    fn bind(&mut self, command: &Command) -> Executed {
         let bind = Bind::from_payload(&command.payload);
         let index = bind.slot.index as usize;
         if index >= self.allocations {
@@ -97,7 +108,7 @@ impl Executor {
         if bind.size_bytes == 0 {
             self.find(bind.slot, command.grain)?;
             self.table[index].range = None;
-            return Ok(Step::Done(Completion::of(Status::Ok)));
+            return Ok(None);
         }
         let block = self
             .heap
@@ -110,10 +121,7 @@ impl Executor {
         }
         let range = block.cut(bind.size_bytes as usize);
         self.table[index] = Bound { range: Some(range), generation: bind.slot.generation, owner: command.grain };
-        Ok(match zeroed_later {
-            Some(range) => Step::Beside(Box::new(Task::Zero { range, size_bytes: zero_bytes })),
-            None => Step::Done(Completion::of(Status::Ok)),
-        })
+        Ok(zeroed_later.map(|range| Box::new(Task::Zero { range, size_bytes: zero_bytes })))
     }
 
     #[inline]
@@ -144,34 +152,37 @@ impl Executor {
         }
     }
 
-    fn write(&self, command: &Command, staging: &[AtomicU64]) -> Result<Completion, Status> {
+    fn write(&self, command: &Command, staging: &[AtomicU64]) -> Executed {
         let (range, offset, size) = self.transfer(command, staging.len() * 8)?;
         range.copy_in(offset, size, staging);
-        Ok(Completion::of(Status::Ok))
+        Ok(None)
     }
 
-    fn write_inline(&self, command: &Command) -> Result<Completion, Status> {
+    fn write_inline(&self, command: &Command) -> Executed {
         let (range, offset, size) = self.transfer(command, Transfer::INLINE_WRITE_BYTES)?;
         let words: [AtomicU64; 4] =
             std::array::from_fn(|i| AtomicU64::new(command.payload[Transfer::HEADER_WORDS + i]));
         range.copy_in(offset, size, &words);
-        Ok(Completion::of(Status::Ok))
+        Ok(None)
     }
 
-    fn read(&self, command: &Command, staging: &[AtomicU64]) -> Result<Completion, Status> {
+    fn read(&self, command: &Command, staging: &[AtomicU64]) -> Executed {
         let (range, offset, size) = self.transfer(command, staging.len() * 8)?;
         range.copy_out(offset, size, staging);
-        Ok(Completion::of(Status::Ok))
+        Ok(None)
     }
 
-    fn read_inline(&self, command: &Command) -> Result<Completion, Status> {
+    fn read_inline(&self, command: &Command, answer: &mut Completion) -> Executed {
         let (range, offset, size) = self.transfer(command, PAYLOAD_BYTES)?;
         let words: [AtomicU64; 7] = std::array::from_fn(|_| AtomicU64::new(0));
         range.copy_out(offset, size, &words);
-        Ok(answer(words.map(AtomicU64::into_inner), size))
+        answer.payload = words.map(AtomicU64::into_inner);
+        answer.result_bytes = size as u8;
+        Ok(None)
     }
 
-    fn compute(&self, command: &Command, kernels: &KernelCopy) -> Result<Step, Status> {
+    #[inline]
+    fn compute(&self, command: &Command, kernels: &KernelCopy, answer: &mut Completion) -> Executed {
         let kernel = kernels.find(command.kernel).ok_or(Status::UnknownKernel)?;
         let call = Compute::from_payload(&command.payload);
         let mut buffers = [None; 3];
@@ -197,39 +208,39 @@ impl Executor {
         let scalars = Scalars(call.scalars);
         let shape = CallShape { elements, count, scalars, constants: kernel.constants };
         let count = count as usize;
-        if runs_in_ring(&kernel.declaration, &shape)? {
-            return Ok(Step::Done(run_kernel(kernel, buffers, count, scalars)));
+        // What the declaration brings along is a user's code like the kernel itself: whichever panics is a fault of this
+        // command, and the lane goes on.
+        let run = AssertUnwindSafe(|| {
+            (kernel.declaration.check)(&shape).map_err(|_| Status::InvalidArgument)?;
+            let in_ring = kernel.declaration.placement.in_ring((kernel.declaration.work)(&shape));
+            if in_ring {
+                run_kernel(kernel, buffers, count, scalars, answer);
+            }
+            Ok(in_ring)
+        });
+        if catch_unwind(run).unwrap_or(Err(Status::KernelFault))? {
+            return Ok(None);
         }
         let buffers = buffers.map(|range| range.cloned());
-        Ok(Step::Beside(Box::new(Task::Kernel { kernel: Arc::clone(kernel), buffers, count, scalars })))
+        Ok(Some(Box::new(Task::Kernel { kernel: Arc::clone(kernel), buffers, count, scalars })))
     }
 }
 
-/// Checks a call and says where it runs. What the declaration brings along is a user's code like the kernel itself, so
-/// its panic is a fault of this command, too.
-fn runs_in_ring(declaration: &KernelDeclaration, shape: &CallShape) -> Result<bool, Status> {
-    let checked = catch_unwind(|| {
-        (declaration.check)(shape).map_err(|_| Status::InvalidArgument)?;
-        Ok(declaration.placement.in_ring((declaration.work)(shape)))
-    });
-    checked.unwrap_or(Err(Status::KernelFault))
-}
+/// What is left to do beside the ring, or why the command failed.
+type Executed = Result<Option<Box<Task>>, Status>;
 
-fn run_kernel(kernel: &Compiled, buffers: [Option<&Range>; 3], count: usize, scalars: Scalars) -> Completion {
-    let [input, operand, output] = buffers.map(|range| Elements::new(range.map_or(&[], Range::elements)));
-    let mut result = Answer::default();
-    let call = Invocation { input, operand, output, count, scalars };
-    // A kernel that panics is a fault of its own command; the lane goes on.
-    match catch_unwind(AssertUnwindSafe(|| (kernel.run)(&call, &mut result))) {
-        Ok(()) => answer(result.words(), usize::from(result.len_bytes())),
-        Err(_) => Completion::of(Status::KernelFault),
-    }
-}
-
-fn answer(payload: [u64; 7], result_bytes: usize) -> Completion {
-    Completion { payload, result_bytes: result_bytes as u8, ..Completion::of(Status::Ok) }
-}
-
-fn failed(status: Status) -> Step {
-    Step::Done(Completion::of(status))
+#[inline]
+fn run_kernel(
+    kernel: &Compiled,
+    buffers: [Option<&Range>; 3],
+    count: usize,
+    scalars: Scalars,
+    completion: &mut Completion,
+) {
+    // Each for itself: an array of them is moved on before it has left the store buffer.
+    let elements = |buffer: usize| Elements::new(buffers[buffer].map_or(&[], Range::elements));
+    let call = Invocation { input: elements(0), operand: elements(1), output: elements(2), count, scalars };
+    let mut answer = Answer::new(&mut completion.payload);
+    (kernel.run)(&call, &mut answer);
+    completion.result_bytes = answer.len_bytes();
 }

@@ -5,10 +5,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gpubridge_abstractions::{Command, Completion, Status};
+use gpubridge_abstractions::{Command, Completion, Opcode, Status};
 use gpubridge_kernels::ring::{DeviceLane, HostCompletions, Reply};
 
-use crate::executor::{Executor, Step};
+use crate::executor::Executor;
 use crate::kernels::KernelCopy;
 use crate::memory::LaneMemory;
 use crate::ring::{Control, Phase};
@@ -23,13 +23,28 @@ const SPINS_PER_LOOK: u32 = 64;
 /// How long a ring thread without work keeps the core to itself before it offers it to others.
 const SPIN_ALONE: Duration = Duration::from_micros(20);
 
+/// A command that was read, and its answer.
+#[derive(Debug)]
+struct Arrival {
+    command: Command,
+    /// Gone when it is answered or handed on.
+    reply: Option<Reply>,
+    answer: Completion,
+}
+
+impl Arrival {
+    fn none() -> Self {
+        Self { command: Command::new(Opcode::Skip, 0, [0; 7]), reply: None, answer: Completion::of(Status::Ok) }
+    }
+}
+
 /// One lane as its ring thread sees it.
 #[derive(Debug)]
 pub(crate) struct ServedLane {
     pub(crate) device: DeviceLane<Arc<LaneMemory>>,
     pub(crate) completions: HostCompletions<Arc<LaneMemory>>,
     pub(crate) executor: Executor,
-    batch: Vec<(Command, Reply)>,
+    batch: Box<[Arrival; BATCH]>,
     // Grains whose work is beside the ring, with the commands that wait behind it.
     held: HashMap<u32, VecDeque<(Command, Reply)>>,
     // Grains whose work beside the ring is done.
@@ -43,7 +58,7 @@ impl ServedLane {
         completions: HostCompletions<Arc<LaneMemory>>,
         executor: Executor,
     ) -> Self {
-        let batch = Vec::with_capacity(BATCH);
+        let batch = Box::new(std::array::from_fn(|_| Arrival::none()));
         Self { device, completions, executor, batch, held: HashMap::new(), resumed: Vec::new(), executed: 0 }
     }
 
@@ -53,42 +68,59 @@ impl ServedLane {
         while let Some(grain) = self.resumed.pop() {
             self.resume(index, grain, kernels, worker);
         }
-        let mut batch = std::mem::take(&mut self.batch);
-        while batch.len() < BATCH
-            && let Some(polled) = self.device.poll()
-        {
-            batch.push(polled);
+        let mut count = 0;
+        while count < BATCH {
+            let arrival = &mut self.batch[count];
+            arrival.reply = self.device.poll(&mut arrival.command);
+            if arrival.reply.is_none() {
+                break;
+            }
+            count += 1;
         }
-        let any = !batch.is_empty();
-        if any {
-            self.device.publish_consumed();
-            kernels.refresh();
+        if count == 0 {
+            return false;
         }
-        for (command, reply) in batch.drain(..) {
+        self.device.publish_consumed();
+        kernels.refresh();
+        for place in 0..count {
+            let Self { batch, held, .. } = self;
+            let Arrival { command, reply, .. } = &mut batch[place];
             // Almost always no grain is held.
-            if !self.held.is_empty()
-                && let Some(waiting) = self.held.get_mut(&command.grain)
+            if !held.is_empty()
+                && let Some(waiting) = held.get_mut(&command.grain)
             {
-                waiting.push_back((command, reply));
+                waiting.extend(reply.take().map(|reply| (*command, reply)));
                 continue;
             }
-            self.run(index, command, reply, kernels, worker);
+            self.run(index, place, kernels, worker);
         }
-        self.batch = batch;
-        any
+        self.answer(count);
+        true
     }
 
+    /// Answers the first `count` commands of the batch that are done. One after the other with nothing between: the
+    /// stores to their lines wait for the host's copies of them, side by side as long as no others come between.
     #[inline]
-    fn run(&mut self, index: usize, command: Command, reply: Reply, kernels: &KernelCopy, worker: &mut Worker) {
+    fn answer(&mut self, count: usize) {
+        for arrival in &mut self.batch[..count] {
+            if let Some(reply) = arrival.reply.take() {
+                self.device.complete(reply, &arrival.answer);
+            }
+        }
+    }
+
+    /// Executes the command at `place` of the batch.
+    #[inline]
+    fn run(&mut self, index: usize, place: usize, kernels: &KernelCopy, worker: &mut Worker) {
+        let Arrival { command, reply, answer } = &mut self.batch[place];
+        let Some(staging) = reply.as_ref().map(|reply| self.device.staging(reply)) else { return };
         self.executed += 1;
         let started = self.executed.is_multiple_of(SAMPLE).then(Instant::now);
-        match self.executor.execute(&command, kernels, self.device.staging(&reply)) {
-            Step::Done(mut completion) => {
-                completion.device_time_ns = started.map_or(0, sampled_ns);
-                self.device.complete(reply, &completion);
-            }
-            Step::Beside(task) => {
+        match self.executor.execute(command, kernels, staging, answer) {
+            None => answer.device_time_ns = started.map_or(0, sampled_ns),
+            Some(task) => {
                 self.held.entry(command.grain).or_default();
+                let Some(reply) = reply.take() else { return };
                 worker.submit(Origin { lane: index, grain: command.grain, reply }, task);
             }
         }
@@ -98,7 +130,10 @@ impl ServedLane {
     fn resume(&mut self, index: usize, grain: u32, kernels: &KernelCopy, worker: &mut Worker) {
         let mut waiting = self.held.remove(&grain).unwrap_or_default();
         while let Some((command, reply)) = waiting.pop_front() {
-            self.run(index, command, reply, kernels, worker);
+            // The batch is empty between two turns.
+            self.batch[0] = Arrival { command, reply: Some(reply), ..Arrival::none() };
+            self.run(index, 0, kernels, worker);
+            self.answer(1);
             if let Some(held) = self.held.get_mut(&grain) {
                 *held = waiting;
                 return;
@@ -111,7 +146,7 @@ impl ServedLane {
         let cancelled = Completion::of(Status::Cancelled);
         let held = self.held.drain().flat_map(|(_, waiting)| waiting);
         held.for_each(|(_, reply)| self.device.complete(reply, &cancelled));
-        while let Some((_, reply)) = self.device.poll() {
+        while let Some(reply) = self.device.poll(&mut self.batch[0].command) {
             self.device.complete(reply, &cancelled);
         }
         self.device.publish_consumed();

@@ -4,65 +4,71 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 
 use gpubridge_abstractions::{ComputeMessage, Error, ErrorKind, GpuMemoryHandle, KernelSpec, Parameters};
-use gpubridge_runtime::{Answered, Batch};
+use gpubridge_runtime::{Answered, Batch, BatchCall, wait};
+use smallvec::SmallVec;
 
 use crate::grain::GrainRef;
-use crate::silo::Shared;
-use gpubridge_runtime::wait;
+use crate::silo::{Entry, Shared};
 
-/// A pipeline of computations over a silo's grains: each [`GrainBatch::compute`] submits one and, once the depth is
+/// One computation for a [`GrainBatch`]; see [`GrainRef::compute`].
+#[derive(Clone, Copy, Debug)]
+pub struct Computation<'g> {
+    /// The grain that computes.
+    pub grain: &'g GrainRef,
+    /// The kernel.
+    pub kernel: KernelSpec,
+    /// The allocation it reads, if it reads one.
+    pub input: Option<GpuMemoryHandle>,
+    /// The allocation it writes, if it writes one.
+    pub output: Option<GpuMemoryHandle>,
+    /// A second input, the number of elements and scalars.
+    pub parameters: Parameters,
+    /// Comes back with the answer.
+    pub token: u64,
+}
+
+/// A pipeline of computations over a silo's grains: [`GrainBatch::submit`] puts several into it and, once its depth is
 /// reached, answers the oldest. Answers come in the order of submission.
+///
+/// Dropping it gives up the answers that were not taken; the device finishes what was submitted.
 #[derive(Debug)]
 pub struct GrainBatch {
     shared: Arc<Shared>,
     batch: Batch,
+    calls: SmallVec<[BatchCall; Batch::AT_ONCE]>,
 }
 
 impl GrainBatch {
     pub(crate) fn new(shared: Arc<Shared>, depth: NonZeroUsize) -> Self {
-        Self { batch: shared.memory.batch(depth), shared }
+        Self { batch: shared.memory.batch(depth), shared, calls: SmallVec::new() }
     }
 
-    /// Submits a computation; `token` comes back with its answer. Returns the oldest answer when the pipeline is full.
+    /// Submits computations, and hands the oldest answers to `answered` while the pipeline is full. All are submitted
+    /// when this returns. Submitting sixteen at once costs far less than submitting sixteen one by one.
     ///
-    /// # Errors
-    /// What is refused before it is submitted, as [`GrainRef::compute`] says; the pipeline goes on without it and loses no
-    /// answer. `InvalidArgument` for a grain of another silo.
+    /// A computation that is refused, as [`GrainRef::compute`] says, is answered with the error in its turn, and so is
+    /// one for a grain of another silo (`InvalidArgument`); the others go on.
     ///
-    /// Blocking: while the pipeline or the lane is full, and while the grain is activated. Allocates: no. Ordering: in
-    /// the order of calls, per grain.
+    /// Blocking: while the pipeline or a lane is full, and while a grain is activated. Allocates: no. Ordering: in the
+    /// order of `computations`, per grain.
     #[inline]
-    pub fn compute(
+    pub fn submit<'g>(
         &mut self,
-        grain: &GrainRef,
-        kernel: impl Into<KernelSpec>,
-        input: Option<GpuMemoryHandle>,
-        output: Option<GpuMemoryHandle>,
-        parameters: Parameters,
-        token: u64,
-    ) -> Result<Option<Answered>, Error> {
-        if !grain.is_of(&self.shared) {
-            // The sessions of two silos have the same names.
-            let why = format!("grain `{}` belongs to another silo: use a batch of that silo", grain.key());
-            return Err(Error::new(ErrorKind::InvalidArgument, "batch.compute", why));
-        }
-        let entry = grain.entry();
-        entry.touch(&self.shared);
-        let (input, output) = (input.map(|handle| handle.id), output.map(|handle| handle.id));
-        let mut message = ComputeMessage::new(self.batch.envelope(), kernel, input, output);
-        message.parameters = parameters;
-        loop {
-            let session = entry.session_or_refusing();
-            match self.batch.compute(session, &message, token) {
-                Err(error) if grain.is_stale(session, &error) => {
-                    wait(self.shared.activate(entry))?;
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    return Err(wait(grain.explain(error, [input, parameters.operand, output])));
-                }
-                answer => return answer,
+        computations: impl IntoIterator<Item = Computation<'g>>,
+        mut answered: impl FnMut(Answered),
+    ) {
+        // In halves, so that the device works on one while the other is answered.
+        let at_once = Batch::AT_ONCE.min(self.batch.depth().div_ceil(2));
+        let mut grains = SmallVec::<[&GrainRef; Batch::AT_ONCE]>::new();
+        for computation in computations {
+            self.gather(&computation);
+            grains.push(computation.grain);
+            if grains.len() == at_once {
+                self.submit_gathered(&grains, &mut answered);
+                grains.clear();
             }
         }
+        self.submit_gathered(&grains, &mut answered);
     }
 
     /// Waits for the oldest answer; `None` when nothing is in flight.
@@ -72,7 +78,7 @@ impl GrainBatch {
         self.batch.next()
     }
 
-    /// Computations in flight.
+    /// Computations that were not answered yet.
     pub fn len(&self) -> usize {
         self.batch.len()
     }
@@ -80,5 +86,72 @@ impl GrainBatch {
     /// Whether nothing is in flight.
     pub fn is_empty(&self) -> bool {
         self.batch.is_empty()
+    }
+
+    /// Adds a computation to those that are submitted next.
+    #[inline]
+    fn gather(&mut self, computation: &Computation<'_>) {
+        let entry = computation.grain.entry();
+        entry.touch(&self.shared);
+        let KernelSpec { id, element, constants } = computation.kernel;
+        let message = ComputeMessage {
+            envelope: self.batch.envelope(),
+            kernel_id: id,
+            element,
+            constants,
+            input: computation.input.as_ref().map(|handle| handle.id),
+            output: computation.output.as_ref().map(|handle| handle.id),
+            parameters: computation.parameters,
+        };
+        // The sessions of two silos have the same names.
+        let session = if computation.grain.is_of(&self.shared) { entry.session_or_refusing() } else { Entry::REFUSING };
+        self.calls.push(BatchCall { session, message, token: computation.token });
+    }
+
+    /// Submits the calls that were gathered, which are for these grains.
+    #[inline]
+    fn submit_gathered(&mut self, grains: &[&GrainRef], answered: &mut impl FnMut(Answered)) {
+        while self.batch.room() < grains.len()
+            && let Some(oldest) = self.batch.next()
+        {
+            answered(oldest);
+        }
+        let mut done = 0;
+        while done < grains.len() {
+            match self.batch.submit(&self.calls[done..]) {
+                Ok(0) => self.batch.next().into_iter().for_each(&mut *answered),
+                Ok(submitted) => done += submitted,
+                Err(why) => done += self.resolve(&grains[done..], done, why),
+            }
+        }
+        self.calls.clear();
+    }
+
+    /// Does what the call at `first` needs before it is submitted, or refuses it. `grains` are those of this call and the
+    /// ones behind it. Returns the number of calls that are done with.
+    #[cold]
+    fn resolve(&mut self, grains: &[&GrainRef], first: usize, why: Error) -> usize {
+        let (grain, BatchCall { session, message, token }) = (grains[0], self.calls[first]);
+        let refusal = if !grain.is_of(&self.shared) {
+            let why = format!("grain `{}` belongs to another silo: use a batch of that silo", grain.key());
+            Error::new(ErrorKind::InvalidArgument, "batch.submit", why)
+        } else if grain.is_stale(session, &why) {
+            match wait(self.shared.activate(grain.entry())) {
+                Ok(session) => {
+                    let same = grains.iter().map(|other| std::ptr::eq(other.entry(), grain.entry()));
+                    self.calls[first..].iter_mut().zip(same).filter(|(_, same)| *same).for_each(|(call, _)| {
+                        call.session = session;
+                    });
+                    return 0;
+                }
+                Err(error) => error,
+            }
+        } else if why.kind() == ErrorKind::NotFound {
+            wait(grain.explain(why, [message.input, message.parameters.operand, message.output]))
+        } else {
+            why
+        };
+        self.batch.refuse(token, refusal);
+        1
     }
 }

@@ -11,7 +11,7 @@ pub mod key;
 mod silo;
 pub mod storage;
 
-pub use batch::GrainBatch;
+pub use batch::{Computation, GrainBatch};
 pub use gpubridge_runtime::wait;
 pub use grain::{GrainCall, GrainRef};
 pub use key::GrainKey;

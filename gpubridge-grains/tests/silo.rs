@@ -14,7 +14,7 @@ use gpubridge_abstractions::{
     Result,
 };
 use gpubridge_grains::storage::{GrainStorage, MemoryStorage, Stored, VersionTag};
-use gpubridge_grains::{GrainKey, GrainRef, Silo, SiloConfig, wait};
+use gpubridge_grains::{Computation, GrainKey, GrainRef, Silo, SiloConfig, wait};
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -376,10 +376,22 @@ fn odd_requests_are_refused() {
     grain.write(block, &[1_u8, 2, 3, 4, 5, 6, 7, 8], 0).wait().expect("it is within");
     assert_eq!(wait(grain.read::<u16>(block, 1, 2)).expect("it is within"), [0x0403, 0x0605]);
     // Two silos name their sessions alike.
-    let mut batch = second.batch(NonZeroUsize::MIN);
-    let foreign = batch.compute(&grain, KernelId(1), Some(block), None, Parameters::new(), 0);
-    assert_eq!(kind(foreign), ErrorKind::InvalidArgument);
-    let mut batch = first.batch(NonZeroUsize::MIN);
-    let unknown = batch.compute(&grain, KernelId(1), Some(block), None, Parameters::new(), 0);
-    assert_eq!(kind(unknown), ErrorKind::NotFound);
+    let compute = Computation {
+        grain: &grain,
+        kernel: KernelId(1).into(),
+        input: Some(block),
+        output: None,
+        parameters: Parameters::new(),
+        token: 7,
+    };
+    for (silo, expected) in [(&second, ErrorKind::InvalidArgument), (&first, ErrorKind::NotFound)] {
+        let mut batch = silo.batch(NonZeroUsize::MIN);
+        let mut answers = Vec::new();
+        batch.submit([compute, compute], |answered| answers.push(answered));
+        answers.extend(std::iter::from_fn(|| batch.next()));
+        let [(7, one), (7, other)] = <[_; 2]>::try_from(answers).expect("each is answered once") else {
+            panic!("the token comes back");
+        };
+        assert_eq!([kind(one), kind(other)], [expected; 2]);
+    }
 }

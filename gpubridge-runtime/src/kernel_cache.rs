@@ -176,7 +176,7 @@ pub(crate) struct LaneKernel {
 
 /// A lane's copies of what it used last, kept under the lane's guard.
 #[derive(Debug)]
-pub(crate) struct LaneKernels {
+pub struct LaneKernels {
     cache: Arc<KernelCache>,
     version: u64,
     copies: [Option<LaneKernel>; LaneKernels::COPIES],
@@ -196,7 +196,7 @@ impl LaneKernels {
 
     /// The kernel, if it is compiled.
     #[inline]
-    pub(crate) fn find(&mut self, spec: &KernelSpec) -> Option<&LaneKernel> {
+    pub(crate) fn find(&mut self, spec: KernelSpec) -> Option<&LaneKernel> {
         // Acquire: pairs with the Release in `KernelCache::evict`.
         let version = self.cache.version.load(Ordering::Acquire);
         if version != self.version {
@@ -204,10 +204,8 @@ impl LaneKernels {
             self.version = version;
         }
         let index = (spec.id.0 ^ spec.element as u32 ^ spec.constants[0]) as usize % Self::COPIES;
-        if self.copies[index].as_ref().is_none_or(|copy| copy.spec != *spec) {
-            let slot = *self.cache.state.lock().cached.get(spec)?;
-            let declaration = Arc::clone(self.cache.declaration(spec.id)?);
-            self.copies[index] = Some(LaneKernel { spec: *spec, slot, declaration });
+        if self.copies[index].as_ref().is_none_or(|copy| copy.spec != spec) {
+            self.copies[index] = Some(self.copy(spec)?);
         }
         let copy = self.copies[index].as_ref()?;
         let used = &self.cache.used[usize::from(copy.slot)];
@@ -216,6 +214,13 @@ impl LaneKernels {
             used.store(true, Ordering::Relaxed);
         }
         Some(copy)
+    }
+
+    #[cold]
+    fn copy(&self, spec: KernelSpec) -> Option<LaneKernel> {
+        let slot = *self.cache.state.lock().cached.get(&spec)?;
+        let declaration = Arc::clone(self.cache.declaration(spec.id)?);
+        Some(LaneKernel { spec, slot, declaration })
     }
 }
 
@@ -312,27 +317,27 @@ mod tests {
             assert!(error.to_string().contains("line 1: no"), "{error}");
         }
         assert_eq!(cache.len(), 2);
-        assert!(lane.find(&spec(1)).is_some() && lane.find(&spec(2)).is_some());
-        assert!(lane.find(&KernelSpec::new(BROKEN)).is_none());
+        assert!(lane.find(spec(1)).is_some() && lane.find(spec(2)).is_some());
+        assert!(lane.find(KernelSpec::new(BROKEN)).is_none());
     }
 
     #[test]
     fn a_slot_at_work_is_not_compiled_into() {
         let (device, cache, mut lane) = cache(1);
         cache.compile(&spec(1), idle).expect("it compiles");
-        let first = lane.find(&spec(1)).expect("it is there").slot;
+        let first = lane.find(spec(1)).expect("it is there").slot;
         let busy = || vec![LaneProgress { next: 9, completed: 8 }];
         // Every kernel from here on is evicted by the next, and all are at work.
         for id in 10..10 + RETIRED_MAX as u32 {
             cache.compile(&spec(id), busy).expect("there are spare slots");
-            assert!(lane.find(&spec(id - 1)).is_none() || id == 10);
+            assert!(lane.find(spec(id - 1)).is_none() || id == 10);
         }
         assert_eq!(device.slots.lock()[&first], KernelId(1));
         let error = cache.compile(&spec(90), busy).expect_err("all slots are at work");
         assert_eq!(error.kind(), ErrorKind::Full);
         assert_eq!(cache.len(), 1);
         cache.compile(&spec(90), || vec![LaneProgress { next: 9, completed: 9 }]).expect("they are done");
-        assert_eq!(lane.find(&spec(90)).expect("it is there").spec, spec(90));
+        assert_eq!(lane.find(spec(90)).expect("it is there").spec, spec(90));
     }
 
     #[test]
@@ -341,7 +346,7 @@ mod tests {
         (1..=4).for_each(|id| cache.compile(&spec(id), idle).expect("it compiles"));
         for id in 10..60 {
             cache.compile(&spec(id), idle).expect("it compiles");
-            assert!(lane.find(&spec(2)).is_some(), "it is in use when {id} comes");
+            assert!(lane.find(spec(2)).is_some(), "it is in use when {id} comes");
         }
     }
 

@@ -12,6 +12,6 @@ mod sync;
 pub use park::{wait, wait_until};
 pub use registry::{AUTO, BACKEND_VARIABLE, BackendDevices, BackendRegistry, Selection};
 pub use resident::{
-    Answered, Batch, Call, Compute, Operation, Read, ResidentMemory, ResidentMemoryConfig, RestoredAllocation,
-    SessionId, Write,
+    Answered, Batch, BatchCall, Call, Compute, Operation, Read, ResidentMemory, ResidentMemoryConfig,
+    RestoredAllocation, SessionId, Write,
 };

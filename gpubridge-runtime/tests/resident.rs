@@ -10,7 +10,7 @@ use gpubridge_abstractions::{
     InitializeMessage, KernelId, MemoryType, NullBackend, ReadMessage, ReleaseMessage, RingConfig, ShutdownMessage,
     StagedRange, Status, WriteMessage,
 };
-use gpubridge_runtime::{ResidentMemory, ResidentMemoryConfig, RestoredAllocation, SessionId};
+use gpubridge_runtime::{BatchCall, ResidentMemory, ResidentMemoryConfig, RestoredAllocation, SessionId};
 use held::{HeldDevice, NEVER, allocate, open, read, session, write};
 
 fn memory() -> ResidentMemory {
@@ -168,7 +168,8 @@ fn an_unknown_kernel_is_an_answer_that_says_so() {
     refused(memory.compute(id, &message).or_error().wait(), ErrorKind::NotFound, "no kernel 7");
     assert_eq!(memory.metrics().kernel_cache_size, 0);
     let mut batch = Arc::new(memory).batch(std::num::NonZeroUsize::MIN);
-    refused(batch.compute(id, &message, 1), ErrorKind::NotFound, "no kernel 7");
+    let call = BatchCall { session: id, message, token: 1 };
+    refused(batch.submit(&[call, call]), ErrorKind::NotFound, "no kernel 7");
     assert!(batch.is_empty() && batch.next().is_none());
 }
 

@@ -10,8 +10,9 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use gpubridge::grains::storage::MemoryStorage;
-use gpubridge::grains::{GrainRef, Silo, SiloConfig, wait};
+use gpubridge::grains::{Computation, GrainRef, Silo, SiloConfig, wait};
 use gpubridge::kernels::id::{SCALE, SUM};
+use gpubridge::runtime::Answered;
 use gpubridge::{
     Command, ComputeResponse, Device, Error, GpuMemoryHandle, MemoryType, Opcode, Parameters, RingConfig, Taken,
     backends,
@@ -22,6 +23,7 @@ use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const TIMES: usize = 2_000;
+const ROUNDS: usize = 3;
 const DEADLINE: Duration = Duration::from_secs(10);
 
 /// Calls of the allocator that took memory, by any thread.
@@ -30,13 +32,19 @@ fn allocations() -> usize {
     stats.allocations + stats.reallocations
 }
 
-/// Runs `operation` many times, and again, and asserts that the second half took no memory.
+/// Runs `operation` many times, and again, and asserts that this took no memory. A thread of the device that starts or
+/// sleeps for the first time meanwhile takes some once, so the quietest of some rounds counts; what an operation takes, it
+/// takes in all of them.
 #[track_caller]
 fn allocates_nothing(name: &str, mut operation: impl FnMut(usize)) {
     (0..TIMES).for_each(&mut operation);
-    let before = allocations();
-    (0..TIMES).for_each(&mut operation);
-    assert_eq!(allocations() - before, 0, "allocations by {TIMES} × {name}");
+    let round = |_| {
+        let before = allocations();
+        (0..TIMES).for_each(&mut operation);
+        allocations() - before
+    };
+    let fewest = (0..ROUNDS).map(round).min();
+    assert_eq!(fewest, Some(0), "allocations by {TIMES} × {name}");
 }
 
 /// Polls until the future is ready, as an executor that owns this thread does.
@@ -135,22 +143,32 @@ fn computations(silo: &Silo, grain: &GrainRef) {
         check(time, polled(sum()));
     });
     let mut batch = silo.batch(NonZeroUsize::new(64).expect("64 is not 0"));
-    let oldest = |answered| {
-        let Some((time, answer)) = answered else { return };
+    let oldest = |(time, answer): Answered| {
         if time != u64::MAX {
             check(time as usize, answer);
         }
     };
     allocates_nothing("compute, in a batch", |time| {
         let parameters = Parameters::new().with_f32(factor(time));
-        let scaled = batch.compute(grain, SCALE, Some(input), Some(output), parameters, u64::MAX);
-        oldest(scaled.expect("it is submitted"));
-        let summed = batch.compute(grain, SUM, Some(output), None, Parameters::new(), time as u64);
-        oldest(summed.expect("it is submitted"));
+        let scale = Computation {
+            grain,
+            kernel: SCALE.into(),
+            input: Some(input),
+            output: Some(output),
+            parameters,
+            token: u64::MAX,
+        };
+        let sum = Computation {
+            kernel: SUM.into(),
+            input: Some(output),
+            output: None,
+            parameters: Parameters::new(),
+            token: time as u64,
+            ..scale
+        };
+        batch.submit([scale, sum], oldest);
     });
-    while let Some(answered) = batch.next() {
-        oldest(Some(answered));
-    }
+    std::iter::from_fn(|| batch.next()).for_each(oldest);
     let all = [input, output].map(|handle: GpuMemoryHandle| wait(grain.release(handle, true)));
     assert!(all.into_iter().all(|released| released.is_ok()));
 }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
 use gpubridge::kernels::{Answer, Invocation, Kernel, id, library};
-use gpubridge::runtime::{Batch, ResidentMemory, ResidentMemoryConfig, SessionId};
+use gpubridge::runtime::{Batch, BatchCall, ResidentMemory, ResidentMemoryConfig, SessionId};
 use gpubridge::{
     AllocateMessage, AllocationId, BufferUse, CallShape, ComputeMessage, Device, DeviceIndex, ElementType, ErrorKind,
     InitializeMessage, KernelDeclaration, KernelId, Parameters, Placement, ReadMessage, ReleaseMessage, RingConfig,
@@ -115,11 +115,19 @@ fn what_was_submitted_before_a_release_finishes_with_the_block() {
 
 /// Fills `blocks` one after the other; returns the tokens that were answered.
 fn fill(batch: &mut Batch, session: SessionId, blocks: &[AllocationId], first_token: u64) -> Vec<u64> {
-    let mut tokens = Vec::new();
+    let mut calls: Vec<BatchCall> = Vec::new();
     for (token, block) in (first_token..).zip(blocks) {
         let mut message = ComputeMessage::new(batch.envelope(), id::FILL, None, Some(*block));
         message.parameters = Parameters::new().with_f32(1.0);
-        if let Some((token, response)) = batch.compute(session, &message, token).expect("there is room in time") {
+        calls.push(BatchCall { session, message, token });
+    }
+    let mut tokens = Vec::new();
+    let mut left = &calls[..];
+    while !left.is_empty() {
+        let submitted = batch.submit(left).expect("there is room in time");
+        left = &left[submitted..];
+        if submitted == 0 {
+            let (token, response) = batch.next().expect("the pipeline is full");
             assert!(response.expect("it fills").success);
             tokens.push(token);
         }
@@ -143,7 +151,11 @@ fn batches_that_fill_a_lane_together_go_on_and_lose_no_answer() {
     }
     // An error costs no answer.
     let unknown = compute(&memory, KernelId(u32::MAX));
-    assert_eq!(batches[0].compute(session, &unknown, 999).expect_err("there is none").kind(), ErrorKind::NotFound);
+    let unknown = BatchCall { session, message: unknown, token: 999 };
+    while batches[0].room() == 0 {
+        tokens[0].extend(batches[0].next().map(|(token, _)| token));
+    }
+    assert_eq!(batches[0].submit(&[unknown]).expect_err("there is none").kind(), ErrorKind::NotFound);
     for (batch, tokens) in batches.iter_mut().zip(&mut tokens) {
         while let Some((token, response)) = batch.next() {
             assert!(response.expect("it fills").success);

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpubridge::grains::storage::MemoryStorage;
-use gpubridge::grains::{GrainRef, Silo, SiloConfig, wait};
+use gpubridge::grains::{Computation, GrainRef, Silo, SiloConfig, wait};
 use gpubridge::kernels::id::{SCALE, SUM};
 use gpubridge::kernels::library;
 use gpubridge::{GpuMemoryHandle, MemoryType, Parameters, backends};
@@ -68,10 +68,17 @@ fn round(silo: &Silo, actors: &mut [Actor], random: &mut fastrand::Rng, ledger: 
         drop(scaled);
         actor.values.iter_mut().for_each(|value| *value *= factor);
         sums.push_back((token, actor.values.iter().sum::<f32>()));
-        let answered = batch.compute(&actor.grain, SUM, block, None, Parameters::new(), token).expect("it sums");
-        if let Some((token, response)) = answered {
+        let sum = Computation {
+            grain: &actor.grain,
+            kernel: SUM.into(),
+            input: block,
+            output: None,
+            parameters: Parameters::new(),
+            token,
+        };
+        batch.submit([sum], |(token, response)| {
             assert_eq!(Some((token, response.expect("it ran").result.f32_at(0).expect("a sum"))), sums.pop_front());
-        }
+        });
     }
     while let Some((token, response)) = batch.next() {
         assert_eq!(Some((token, response.expect("it ran").result.f32_at(0).expect("a sum"))), sums.pop_front());

@@ -28,13 +28,20 @@ pub struct Invocation<'a> {
 
 /// What a call answers with, beside what it writes to its output: up to [`PAYLOAD_BYTES`] bytes that travel in the
 /// completion itself.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
-    words: [u64; PAYLOAD_WORDS],
+#[derive(Debug)]
+pub struct Answer<'a> {
+    words: &'a mut [u64; PAYLOAD_WORDS],
     len_bytes: u8,
 }
 
-impl Answer {
+impl<'a> Answer<'a> {
+    /// An empty answer that is collected in `words`.
+    #[inline]
+    pub fn new(words: &'a mut [u64; PAYLOAD_WORDS]) -> Self {
+        *words = [0; PAYLOAD_WORDS];
+        Self { words, len_bytes: 0 }
+    }
+
     /// Appends four bytes.
     ///
     /// # Panics
@@ -53,12 +60,6 @@ impl Answer {
         self.push_bits(value.to_bits());
     }
 
-    /// The answer as payload words; bytes past [`Answer::len_bytes`] are zero.
-    #[inline]
-    pub fn words(&self) -> [u64; PAYLOAD_WORDS] {
-        self.words
-    }
-
     /// Bytes pushed.
     #[inline]
     pub fn len_bytes(&self) -> u8 {
@@ -67,13 +68,13 @@ impl Answer {
 }
 
 /// A kernel compiled for the CPU: its twin, specialized by element type and constants.
-pub type CpuKernel = Arc<dyn Fn(&Invocation<'_>, &mut Answer) + Send + Sync>;
+pub type CpuKernel = Arc<dyn Fn(&Invocation<'_>, &mut Answer<'_>) + Send + Sync>;
 
 /// Compiles one specialization for the CPU; the error is the compiler's text.
 pub type CompileCpu = Arc<dyn Fn(&KernelSpec) -> Result<CpuKernel, String> + Send + Sync>;
 
 /// The CPU twin of a kernel for one element type.
-pub type Twin = fn(&Invocation<'_>, &mut Answer);
+pub type Twin = fn(&Invocation<'_>, &mut Answer<'_>);
 
 /// A kernel: what it says of itself, and its variant for each target.
 #[derive(Clone)]

@@ -54,7 +54,7 @@ fn compute_rows() -> Vec<(AnyMessage, &'static str, String)> {
     let compute_hex = format!(
         "00040000 01 0500000007000000 01 {ALLOCATION_HEX} 00 01 {ALLOCATION_HEX} 03000000 0c 0000803f 0900000000000000"
     );
-    let result = InlineResult::from_words([0x0807060504030201, 0x09, 0, 0, 0, 0, 0], 9).expect("9 bytes fit");
+    let result = InlineResult::from_words(&[0x0807060504030201, 0x09, 0, 0, 0, 0, 0], 9).expect("9 bytes fit");
     let computed = ComputeResponse {
         kernel_time_us: Some(1.5),
         is_cache_hit: true,

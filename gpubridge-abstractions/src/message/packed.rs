@@ -163,6 +163,21 @@ pub struct InlineResult {
     len_bytes: u8,
 }
 
+/// The bits of a result that count, by its length in bytes.
+static KEPT: [[u64; 7]; InlineResult::CAPACITY_BYTES + 1] = {
+    let mut kept = [[0; 7]; InlineResult::CAPACITY_BYTES + 1];
+    let mut len_bytes = 0;
+    while len_bytes <= InlineResult::CAPACITY_BYTES {
+        let mut byte = 0;
+        while byte < len_bytes {
+            kept[len_bytes][byte / 8] |= 0xff << (byte % 8 * 8);
+            byte += 1;
+        }
+        len_bytes += 1;
+    }
+    kept
+};
+
 impl InlineResult {
     /// The most bytes.
     pub const CAPACITY_BYTES: usize = 56;
@@ -170,16 +185,14 @@ impl InlineResult {
     pub const EMPTY: InlineResult = InlineResult { words: [0; 7], len_bytes: 0 };
 
     /// The first `len_bytes` of `words`; `None` if they are more than [`Self::CAPACITY_BYTES`].
-    pub fn from_words(mut words: [u64; 7], len_bytes: usize) -> Option<Self> {
+    #[inline]
+    pub fn from_words(words: &[u64; 7], len_bytes: usize) -> Option<Self> {
         if len_bytes > Self::CAPACITY_BYTES {
             return None;
         }
         // What lies beyond the length is noise of the slot: without it, equal results are equal.
-        if let Some((last, unused)) = words[len_bytes / 8..].split_first_mut() {
-            *last &= (1 << (len_bytes % 8 * 8)) - 1;
-            unused.fill(0);
-        }
-        Some(Self { words, len_bytes: len_bytes as u8 })
+        let kept = &KEPT[len_bytes];
+        Some(Self { words: std::array::from_fn(|i| words[i] & kept[i]), len_bytes: len_bytes as u8 })
     }
 
     /// How many bytes were returned.
@@ -237,12 +250,12 @@ mod tests {
     #[test]
     fn a_result_keeps_its_bytes_and_nothing_beyond() {
         for len_bytes in 0..=InlineResult::CAPACITY_BYTES {
-            let result = InlineResult::from_words([u64::MAX; 7], len_bytes).expect("fits");
+            let result = InlineResult::from_words(&[u64::MAX; 7], len_bytes).expect("fits");
             let ones: u32 = result.words().iter().map(|word| word.count_ones()).sum();
             assert_eq!((ones as usize, result.len_bytes()), (len_bytes * 8, len_bytes));
         }
-        assert_eq!(InlineResult::from_words([0; 7], 57), None);
-        let result = InlineResult::from_words([1.5f64.to_bits(), 9, 0, 0, 0, 0, 0], 12).expect("fits");
+        assert_eq!(InlineResult::from_words(&[0; 7], 57), None);
+        let result = InlineResult::from_words(&[1.5f64.to_bits(), 9, 0, 0, 0, 0, 0], 12).expect("fits");
         assert_eq!((result.f64_at(0), result.u32_at(8), result.u64_at(8)), (Some(1.5), Some(9), None));
     }
 }

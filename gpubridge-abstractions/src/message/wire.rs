@@ -307,7 +307,7 @@ impl Wire for InlineResult {
         for index in 0..len_bytes.min(Self::CAPACITY_BYTES) {
             words[index / 8] |= u64::from(u8::take(reader)?) << (index % 8 * 8);
         }
-        Self::from_words(words, len_bytes)
+        Self::from_words(&words, len_bytes)
             .ok_or(DecodeError::OutOfRange { field: "length of a result", value: len_bytes as u64 })
     }
 }

@@ -212,6 +212,9 @@ const NO_SESSION: u64 = u64::MAX;
 const FAR: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 impl Entry {
+    /// A session that refuses every request.
+    pub(crate) const REFUSING: SessionId = SessionId { lane: 0, index: u32::MAX, epoch: u32::MAX };
+
     fn new(key: GrainKey, lane: u32) -> Self {
         Self {
             key,

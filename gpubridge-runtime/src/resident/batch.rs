@@ -2,25 +2,43 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use gpubridge_abstractions::{ComputeMessage, ComputeResponse, Envelope, Error, RequestId, Status, Taken, Ticket};
+use gpubridge_abstractions::{
+    Command, Completion, Completions, ComputeMessage, ComputeResponse, Envelope, Error, Opcode, PAYLOAD_WORDS,
+    RequestId, Status, Ticket,
+};
 
 use super::ResidentMemory;
-use super::operations::{Compute, computed};
+use super::operations::computed;
 use super::refusal::Refusal;
-use super::session::{SessionId, Turn};
+use super::session::SessionId;
 
-/// Submissions that share one reading of the clock.
+/// Messages that share one reading of the clock.
 const PER_CLOCK_READING: u32 = 32;
 /// Looks at an answer between two looks at the deadline.
 const SPINS_PER_LOOK: u32 = 1 << 12;
 /// One answer in this many has its latency recorded.
 const SAMPLE: u64 = 64;
 
-/// A pipeline of computations: each [`Batch::compute`] submits one and, once `depth` are in flight, answers the oldest.
+/// One computation for a [`Batch`].
+#[derive(Clone, Copy, Debug)]
+pub struct BatchCall {
+    /// The session it goes to.
+    pub session: SessionId,
+    /// What to compute.
+    pub message: ComputeMessage,
+    /// Comes back with the answer.
+    pub token: u64,
+}
+
+/// What a batch answers with: the caller's token and the response.
+pub type Answered = (u64, Result<ComputeResponse, Error>);
+
+/// A pipeline of computations. [`Batch::submit`] puts several into it at once, [`Batch::next`] answers the oldest.
 /// Answers come in the order of submission.
 ///
 /// Dropping it gives up the answers that were not taken; the device finishes what was submitted.
@@ -28,38 +46,104 @@ const SAMPLE: u64 = 64;
 pub struct Batch {
     memory: Arc<ResidentMemory>,
     in_flight: VecDeque<Flight>,
-    // Answers that were taken to make room; older than those in flight.
-    answered: VecDeque<Answered>,
+    lanes: Box<[Answers]>,
+    // Calls that were refused: their place among those in flight, and what they are answered with.
+    refused: VecDeque<(u64, Answered)>,
+    // Of the calls whose latency is recorded: the place, and when it was submitted.
+    sampled: VecDeque<(u64, Instant)>,
+    // Places given and answered so far.
+    entered: u64,
+    answered: u64,
     depth: usize,
+    // The commands of a submission.
+    commands: Box<[Command; Batch::AT_ONCE]>,
+    tickets: Vec<Ticket>,
     now: Instant,
     now_us: u64,
     readings: u32,
 }
 
+/// A call that was submitted.
 #[derive(Debug)]
 struct Flight {
-    session: SessionId,
-    ticket: Ticket,
     request: RequestId,
+    session: SessionId,
     is_cache_hit: bool,
-    submitted: Instant,
     token: u64,
     // The lane's count of cancellations when it was submitted.
     cancellations: u64,
 }
 
-/// What a batch answers with: the caller's token and the response.
-pub type Answered = (u64, Result<ComputeResponse, Error>);
+const _: () = assert!(size_of::<Flight>() <= 64, "a flight is a cache line");
+
+/// What is to come from one lane, in order.
+#[derive(Debug)]
+struct Answers {
+    tickets: VecDeque<Ticket>,
+    // Answers that were taken, of which `unread` were not handed on: they belong to calls before those of `tickets`.
+    taken: [Completion; Batch::AT_ONCE],
+    unread: Range<usize>,
+}
+
+impl Answers {
+    fn new(depth: usize) -> Self {
+        let taken = std::array::from_fn(|_| Completion::of(Status::Ok));
+        Self { tickets: VecDeque::with_capacity(depth), taken, unread: 0..0 }
+    }
+
+    /// Where the next answer is, if it has come. Takes those behind it, too: so the misses of their lines overlap.
+    #[inline]
+    fn next(&mut self, completions: &dyn Completions) -> Option<usize> {
+        if self.unread.is_empty() {
+            let (tickets, _) = self.tickets.as_mut_slices();
+            let taken = completions.take_ready(tickets, &mut self.taken);
+            self.tickets.drain(..taken);
+            self.unread = 0..taken;
+        }
+        self.unread.next()
+    }
+
+    /// Waits for the next answer; gives it up when the deadline passes.
+    fn wait(&mut self, memory: &ResidentMemory, completions: &dyn Completions) -> Result<&Completion, Refusal> {
+        let mut looks = 0_u32;
+        let mut waiting_since = None;
+        loop {
+            if let Some(place) = self.next(completions) {
+                return Ok(&self.taken[place]);
+            }
+            looks += 1;
+            if !memory.may_spin() || looks.is_multiple_of(SPINS_PER_LOOK) {
+                if waiting_since.get_or_insert_with(Instant::now).elapsed() > memory.config().call_deadline {
+                    if let Some(mut ticket) = self.tickets.pop_front() {
+                        completions.abandon(&mut ticket);
+                    }
+                    return Err(Refusal::Timeout);
+                }
+                std::thread::yield_now();
+            }
+            std::hint::spin_loop();
+        }
+    }
+}
 
 impl Batch {
+    /// The most calls that one submission takes: beyond this nothing is gained by taking more at once.
+    pub const AT_ONCE: usize = 16;
+
     pub(crate) fn new(memory: Arc<ResidentMemory>, depth: NonZeroUsize) -> Self {
         // Half of a lane's slots: the device never waits for work, and others find room.
         let depth = depth.get().min(memory.config().ring.slots as usize / 2);
         Self {
+            in_flight: VecDeque::with_capacity(depth),
+            lanes: (0..memory.lanes.len()).map(|_| Answers::new(depth)).collect(),
             memory,
-            in_flight: VecDeque::with_capacity(depth + 1),
-            answered: VecDeque::with_capacity(depth + 1),
+            refused: VecDeque::new(),
+            sampled: VecDeque::with_capacity(depth.div_ceil(SAMPLE as usize)),
+            entered: 0,
+            answered: 0,
             depth,
+            commands: Box::new([Command::new(Opcode::Skip, 0, [0; PAYLOAD_WORDS]); Self::AT_ONCE]),
+            tickets: Vec::with_capacity(Self::AT_ONCE),
             now: Instant::now(),
             now_us: 0,
             readings: 0,
@@ -77,63 +161,133 @@ impl Batch {
         Envelope::at(self.now_us)
     }
 
-    /// Submits a computation; `token` comes back with its answer. Returns the oldest answer when the pipeline is full.
+    /// Submits the first of `calls`, in order, and says how many: as many as there is room for, at most
+    /// [`Batch::AT_ONCE`]. 0 when the pipeline or a lane is full of answers that [`Batch::next`] must take first.
+    ///
+    /// All calls of one submission share one taking of their lanes' guards and one doorbell: submit several at once.
     ///
     /// # Errors
-    /// What is refused before it is submitted, as an error; the pipeline goes on without it and loses no answer.
+    /// Why the first call is refused; no call was submitted then. See [`Batch::refuse`].
     ///
-    /// Blocking: while the pipeline or the lane is full. Allocates: no. Ordering: in the order of calls, per session.
+    /// Blocking: while another caller has the turn of the first call's session, or others have filled its lane; compiles
+    /// a kernel that is not compiled. Allocates: no. Ordering: in the order of calls, per session.
     #[inline]
-    pub fn compute(
-        &mut self,
-        session: SessionId,
-        message: &ComputeMessage,
-        token: u64,
-    ) -> Result<Option<Answered>, Error> {
-        let mut operation = Compute::new(message);
-        let cancellations = self.memory.lane(session).cancellations.load(Ordering::Relaxed);
-        let mut blocked_since = None;
-        let ticket = loop {
-            let turn = Turn { id: 1, held: false, started: self.now, deadline: Duration::ZERO };
-            match self.memory.submit(session, &mut operation, turn) {
-                Ok((ticket, _)) => break ticket,
-                Err(refusal) => self.wait_for_room(refusal, &mut blocked_since)?,
-            }
-        };
-        let sampled = ticket.sequence().is_multiple_of(SAMPLE);
-        let submitted = if sampled { Instant::now() } else { self.now };
-        let (request, is_cache_hit) = (message.envelope.request_id, operation.is_cache_hit());
-        self.in_flight.push_back(Flight { session, ticket, request, is_cache_hit, submitted, token, cancellations });
-        Ok(if self.len() > self.depth { self.next() } else { None })
-    }
-
-    /// Does what a submission that was refused needs before it is tried again.
-    #[cold]
-    fn wait_for_room(&mut self, refusal: Refusal, since: &mut Option<Instant>) -> Result<(), Error> {
+    pub fn submit(&mut self, calls: &[BatchCall]) -> Result<usize, Error> {
+        let calls = &calls[..calls.len().min(self.room()).min(Self::AT_ONCE)];
+        let (submitted, refusal) = self.submit_some(calls, true);
         match refusal {
-            Refusal::Uncompiled(spec) => self.memory.compile(&spec)?,
-            // The slots may be full of answers that this very batch has not taken.
-            Refusal::Full => match self.take_oldest() {
-                Some(answered) => self.answered.push_back(answered),
-                None => std::thread::yield_now(),
-            },
-            Refusal::Busy => std::thread::yield_now(),
-            refusal => return Err(refusal.into_error("compute")),
+            Some(refusal) if submitted == 0 => self.submit_refused(calls, refusal),
+            // What refused the next call is seen when it is the first.
+            _ => Ok(submitted),
         }
-        if since.get_or_insert_with(Instant::now).elapsed() > self.memory.config().call_deadline {
-            return Err(Refusal::Timeout.into_error("compute"));
-        }
-        Ok(())
     }
 
-    /// Computations in flight, and answers that were not handed out yet.
+    /// [`Batch::submit`] after a first attempt whose first call was refused.
+    #[cold]
+    fn submit_refused(&mut self, calls: &[BatchCall], mut refusal: Refusal) -> Result<usize, Error> {
+        let since = Instant::now();
+        let mut is_cache_hit = true;
+        loop {
+            match refusal {
+                Refusal::Full if !self.is_empty() => return Ok(0),
+                Refusal::Full | Refusal::Busy => std::thread::yield_now(),
+                Refusal::Uncompiled(spec) => {
+                    is_cache_hit = false;
+                    self.memory.compile(&spec)?;
+                }
+                refusal => return Err(refusal.into_error("compute")),
+            }
+            if since.elapsed() > self.memory.config().call_deadline {
+                return Err(Refusal::Timeout.into_error("compute"));
+            }
+            match self.submit_some(calls, is_cache_hit) {
+                (0, Some(again)) => refusal = again,
+                (submitted, _) => return Ok(submitted),
+            }
+        }
+    }
+
+    /// Submits calls up to the first that is refused, and says why that was. `is_cache_hit` is that of the first call:
+    /// the others are not submitted before their kernels are compiled.
+    #[inline]
+    fn submit_some(&mut self, calls: &[BatchCall], is_cache_hit: bool) -> (usize, Option<Refusal>) {
+        let memory = &*self.memory;
+        let mut lanes = memory.lock_lanes(calls.iter().map(|call| call.session));
+        // All commands are prepared before the first is published. Once a line that the device looks at is being
+        // written, whatever waits for a store of this thread waits for the device's copy of that line, too.
+        let mut refused = None;
+        let mut prepared = 0;
+        for (call, command) in calls.iter().zip(self.commands.iter_mut()) {
+            let lane = lanes.of(memory.lane_index(call.session));
+            if let Err(refusal) = lane.prepare_compute(call.session, &call.message, command) {
+                refused = Some(refusal);
+                break;
+            }
+            prepared += 1;
+        }
+        let commands = &self.commands[..prepared];
+        self.tickets.clear();
+        let same_lane = |a: &BatchCall, b: &BatchCall| a.session.lane == b.session.lane;
+        for run in calls[..prepared].chunk_by(same_lane) {
+            let first = self.tickets.len();
+            let lane = lanes.of(memory.lane_index(run[0].session));
+            if let Err(refusal) = lane.submitter.try_submit_run(&commands[first..first + run.len()], &mut self.tickets)
+            {
+                refused = Some(refusal.into());
+                break;
+            }
+        }
+        let submitted = self.tickets.len();
+        let mut is_cache_hit = is_cache_hit;
+        for (call, ticket) in calls.iter().zip(self.tickets.drain(..)) {
+            let lane = memory.lane_index(call.session);
+            lanes.of(lane).account_compute(call.session, &ticket, is_cache_hit);
+            self.lanes[lane].tickets.push_back(ticket);
+            if self.entered.is_multiple_of(SAMPLE) {
+                self.sampled.push_back((self.entered, Instant::now()));
+            }
+            self.entered += 1;
+            self.in_flight.push_back(Flight {
+                request: call.message.envelope.request_id,
+                session: call.session,
+                is_cache_hit,
+                token: call.token,
+                // Relaxed: the guard, which is held, orders it.
+                cancellations: memory.lanes[lane].cancellations.load(Ordering::Relaxed),
+            });
+            is_cache_hit = true;
+        }
+        (submitted, refused)
+    }
+
+    /// Puts the refusal of a call into the pipeline, as the answer to it that [`Batch::next`] gives in its turn.
+    pub fn refuse(&mut self, token: u64, why: Error) {
+        self.refused.push_back((self.entered, (token, Err(why))));
+        self.entered += 1;
+    }
+
+    /// The most calls that may be in flight.
+    #[inline]
+    pub fn depth(&self) -> usize {
+        self.depth
+    }
+
+    /// Calls that the pipeline takes before an answer must be taken.
+    #[inline]
+    pub fn room(&self) -> usize {
+        self.depth.saturating_sub(self.len())
+    }
+
+    /// Calls that were not answered yet.
+    #[inline]
     pub fn len(&self) -> usize {
-        self.in_flight.len() + self.answered.len()
+        (self.entered - self.answered) as usize
     }
 
     /// Whether [`Batch::next`] has nothing to answer.
+    #[inline]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.entered == self.answered
     }
 
     /// Waits for the oldest answer; `None` when nothing is in flight.
@@ -142,54 +296,44 @@ impl Batch {
     #[expect(clippy::should_implement_trait, reason = "waiting for answers is not iterating over what is there")]
     #[inline]
     pub fn next(&mut self) -> Option<Answered> {
-        if !self.answered.is_empty() {
-            return self.answered.pop_front();
+        let place = self.answered;
+        if self.refused.front().is_some_and(|(refused, _)| *refused == place) {
+            self.answered += 1;
+            return self.refused.pop_front().map(|(_, answered)| answered);
         }
-        self.take_oldest()
-    }
-
-    #[inline]
-    fn take_oldest(&mut self) -> Option<Answered> {
-        let mut flight = self.in_flight.pop_front()?;
-        let lane = self.memory.lane(flight.session);
-        let mut looks = 0_u32;
-        // Counted from the first look at the clock: the flight's own time may be that of an earlier one.
-        let mut waiting_since = None;
-        let answer = loop {
-            match lane.completions.take(&mut flight.ticket, &mut []) {
-                Taken::Ready(completion) => break Ok(completion),
-                Taken::Gone => break Err(Refusal::Cancelled),
-                Taken::Pending => {}
-            }
-            looks += 1;
-            if !self.memory.may_spin() || looks.is_multiple_of(SPINS_PER_LOOK) {
-                if waiting_since.get_or_insert_with(Instant::now).elapsed() > self.memory.config().call_deadline {
-                    lane.completions.abandon(&mut flight.ticket);
-                    break Err(Refusal::Timeout);
-                }
-                std::thread::yield_now();
-            }
-            std::hint::spin_loop();
+        let flight = self.in_flight.pop_front()?;
+        self.answered += 1;
+        let index = self.memory.lane_index(flight.session);
+        let lane = &self.memory.lanes[index];
+        let answers = &mut self.lanes[index];
+        let answer = match answers.next(&*lane.completions) {
+            Some(place) => Ok(&answers.taken[place]),
+            None => answers.wait(&self.memory, &*lane.completions),
         };
-        if answer.is_ok() && flight.ticket.sequence().is_multiple_of(SAMPLE) {
-            lane.latency.record(flight.submitted.elapsed().as_nanos() as u64);
+        if self.sampled.front().is_some_and(|(sampled, _)| *sampled == place)
+            && let Some((_, submitted)) = self.sampled.pop_front()
+        {
+            lane.latency.record(submitted.elapsed().as_nanos() as u64);
         }
         lane.waiters.room();
         let is_cancelled = lane.is_cancelled(flight.session, flight.cancellations);
-        let response = match answer {
-            Ok(_) if is_cancelled => Err(Refusal::Cancelled),
-            Ok(completion) if completion.status != Status::Ok => Err(Refusal::Device(completion.status)),
-            Ok(completion) => Ok(computed(Envelope::at(self.now_us), flight.request, flight.is_cache_hit, &completion)),
-            Err(refusal) => Err(refusal),
+        let refusal = match answer {
+            Ok(completion) if completion.status == Status::Ok && !is_cancelled => {
+                let envelope = Envelope::at(self.now_us);
+                return Some((flight.token, Ok(computed(envelope, flight.request, flight.is_cache_hit, completion))));
+            }
+            Ok(completion) if !is_cancelled => Refusal::Device(completion.status),
+            Err(refusal) if !is_cancelled => refusal,
+            _ => Refusal::Cancelled,
         };
-        Some((flight.token, response.map_err(|refusal| refusal.into_error("compute"))))
+        Some((flight.token, Err(refusal.into_error("compute"))))
     }
 }
 
 impl Drop for Batch {
     fn drop(&mut self) {
-        for flight in &mut self.in_flight {
-            self.memory.lane(flight.session).completions.abandon(&mut flight.ticket);
+        for (answers, lane) in self.lanes.iter_mut().zip(&self.memory.lanes) {
+            answers.tickets.iter_mut().for_each(|ticket| lane.completions.abandon(ticket));
         }
     }
 }

@@ -10,9 +10,10 @@ use std::time::{Duration, Instant};
 use gpubridge_abstractions::{Command, Completion, Error, Status, Taken, Ticket};
 
 use super::ResidentMemory;
-use super::lane::{Counters, LaneState};
+use super::lane::Counters;
 use super::refusal::Refusal;
-use super::session::{Session, SessionId, Turn};
+use super::session::{Allocations, Session, SessionId, Turn};
+use crate::kernel_cache::LaneKernels;
 use crate::park::thread_waker;
 
 /// Looks at the answer between two looks at the clock.
@@ -45,8 +46,16 @@ pub trait Operation: Unpin + Debug {
     /// Begins anew.
     fn restart(&mut self);
 
-    /// Its next command, checked against the session.
-    fn command(&mut self, lane: &mut LaneState, id: SessionId) -> Result<Command, Refusal>;
+    /// Writes its next command, checked against what its session holds; the command names the grain already.
+    // In place, here and wherever commands and answers pass: what is moved on is read before its parts have left the
+    // store buffer, and then waits for all of it.
+    fn command(
+        &mut self,
+        allocations: &Allocations,
+        kernels: &mut LaneKernels,
+        staging_bytes: usize,
+        command: &mut Command,
+    ) -> Result<(), Refusal>;
 
     /// The bytes that go with the command.
     fn staged(&self) -> &[u8];

@@ -5,12 +5,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gpubridge_abstractions::{
-    AllocationId, Bind, Capabilities, Command, Completions, Device, DeviceBuffer, DeviceSlot, Error, ErrorKind, Lane,
-    MemoryType, Opcode, SubmitError, Submitter, Ticket,
+    AllocationId, Bind, Capabilities, Command, Completions, ComputeMessage, Device, DeviceBuffer, DeviceSlot, Error,
+    ErrorKind, Lane, MemoryType, Opcode, PAYLOAD_WORDS, RingConfig, Submitter, Ticket,
 };
 
+use super::call::Operation;
+use super::operations::{compute_command, count_compute};
 use super::refusal::Refusal;
-use super::session::{SessionId, Sessions};
+use super::session::{SessionId, Sessions, Turn};
 use super::wait::Waiters;
 use crate::kernel_cache::{LaneKernels, LaneProgress};
 use crate::pool::{ChunkSource, Pool, PoolConfig};
@@ -55,6 +57,36 @@ impl LaneHost {
     pub(crate) fn progress(&self) -> LaneProgress {
         let mut lane = self.lock();
         LaneProgress { next: lane.submitter.next_sequence(), completed: lane.submitter.completed_below() }
+    }
+}
+
+/// The guards of several lanes, for a submission that goes to all of them. Letting them go rings the doorbells.
+#[derive(Debug)]
+pub(crate) struct LaneGuards<'m>([Option<MutexGuard<'m, LaneState>>; RingConfig::LANES_MAX as usize]);
+
+impl<'m> LaneGuards<'m> {
+    /// Takes the guards of the lanes with these numbers. Whoever takes several takes them in the order of the lanes, so
+    /// that no two wait for each other.
+    #[inline]
+    pub(crate) fn lock(lanes: &'m [LaneHost], wanted: impl Iterator<Item = usize>) -> Self {
+        let wanted = wanted.fold(0_u64, |wanted, lane| wanted | 1 << lane);
+        let mut guards = [const { None }; RingConfig::LANES_MAX as usize];
+        for (number, (guard, lane)) in guards.iter_mut().zip(lanes).enumerate() {
+            *guard = (wanted >> number & 1 == 1).then(|| lane.lock());
+        }
+        Self(guards)
+    }
+
+    /// A lane that is held.
+    #[inline]
+    pub(crate) fn of(&mut self, lane: usize) -> &mut LaneState {
+        self.0[lane].as_mut().expect("the guards of all lanes in use were taken")
+    }
+}
+
+impl Drop for LaneGuards<'_> {
+    fn drop(&mut self) {
+        self.0.iter_mut().flatten().for_each(|lane| lane.submitter.doorbell());
     }
 }
 
@@ -139,13 +171,61 @@ impl LaneState {
     /// Submits a command and wakes the device.
     #[inline]
     pub(crate) fn submit(&mut self, command: &Command, staged: &[u8]) -> Result<Ticket, Refusal> {
-        let ticket = self.submitter.try_submit(command, staged).map_err(|error| match error {
-            SubmitError::Full => Refusal::Full,
-            SubmitError::Stopped => Refusal::Stopped,
-            SubmitError::TooLarge => Refusal::Call("a piece exceeds the staging area"),
-        })?;
+        let ticket = self.submitter.try_submit(command, staged)?;
         self.submitter.doorbell();
         Ok(ticket)
+    }
+
+    /// Submits the next command of an operation, as one turn of its session. Returns its ticket and whether it was the
+    /// last. The caller rings the doorbell.
+    #[inline]
+    pub(crate) fn submit_turn<O: Operation>(
+        &mut self,
+        id: SessionId,
+        operation: &mut O,
+        turn: Turn,
+    ) -> Result<(Ticket, bool), Refusal> {
+        let session = self.sessions.find(id)?;
+        if turn.held || session.turn != 0 {
+            session.claim(turn)?;
+        }
+        let mut command = Command::new(Opcode::Skip, id.index, [0; PAYLOAD_WORDS]);
+        operation.command(&session.allocations, &mut self.kernels, self.staging_bytes, &mut command)?;
+        let ticket = self.submitter.try_submit(&command, operation.staged())?;
+        let last = operation.submitted(session, &mut self.counters);
+        if last {
+            session.turn = 0;
+            self.note_request(&ticket, id.index);
+        } else {
+            session.turn = turn.id;
+            session.turn_until = turn.until();
+        }
+        Ok((ticket, last))
+    }
+
+    /// Writes the command of a computation, which is a whole turn of its session.
+    #[inline]
+    pub(crate) fn prepare_compute(
+        &mut self,
+        id: SessionId,
+        message: &ComputeMessage,
+        command: &mut Command,
+    ) -> Result<(), Refusal> {
+        let session = self.sessions.find(id)?;
+        if session.turn != 0 && !session.turn_is_free() {
+            return Err(Refusal::Busy);
+        }
+        command.grain = id.index;
+        compute_command(message, &session.allocations, &mut self.kernels, command)
+    }
+
+    /// Counts a computation that was prepared and submitted under this guard.
+    #[inline]
+    pub(crate) fn account_compute(&mut self, id: SessionId, ticket: &Ticket, is_cache_hit: bool) {
+        if let Ok(session) = self.sessions.find(id) {
+            count_compute(session, &mut self.counters, is_cache_hit);
+        }
+        self.note_request(ticket, id.index);
     }
 
     /// Counts a request, by the last command of it.

@@ -34,9 +34,9 @@ use gpubridge_abstractions::{
 };
 
 pub use allocate::RestoredAllocation;
-pub use batch::{Answered, Batch};
+pub use batch::{Answered, Batch, BatchCall};
 pub use call::{Call, Operation};
-use lane::{Budget, Chunks, DeviceSlots, Generations, LaneHost, LaneState};
+use lane::{Budget, Chunks, DeviceSlots, Generations, LaneGuards, LaneHost, LaneState};
 pub use operations::{Compute, Read, Write};
 use refusal::Refusal;
 pub use session::SessionId;
@@ -231,31 +231,29 @@ impl ResidentMemory {
 
     #[inline]
     fn lane(&self, session: SessionId) -> &LaneHost {
+        &self.lanes[self.lane_index(session)]
+    }
+
+    #[inline]
+    fn lane_index(&self, session: SessionId) -> usize {
         // A forged lane number reaches some lane, where the session is not found.
-        self.lanes.get(session.lane as usize).unwrap_or(&self.lanes[0])
+        let index = session.lane as usize;
+        if index < self.lanes.len() { index } else { 0 }
+    }
+
+    /// Takes the guards of the lanes that these sessions use.
+    #[inline]
+    fn lock_lanes(&self, sessions: impl Iterator<Item = SessionId>) -> LaneGuards<'_> {
+        LaneGuards::lock(&self.lanes, sessions.map(|session| self.lane_index(session)))
     }
 
     /// Submits the next command of an operation, as one turn. Returns its ticket and whether it was the last.
     #[inline]
     fn submit<O: Operation>(&self, id: SessionId, operation: &mut O, turn: Turn) -> Result<(Ticket, bool), Refusal> {
         let mut lane = self.lane(id).lock();
-        let session = lane.sessions.find(id)?;
-        if turn.held || session.turn != 0 {
-            session.claim(turn)?;
-        }
-        let command = operation.command(&mut lane, id)?;
-        let ticket = lane.submit(&command, operation.staged())?;
-        let LaneState { sessions, counters, .. } = &mut *lane;
-        let session = sessions.find(id)?;
-        let last = operation.submitted(session, counters);
-        if last {
-            session.turn = 0;
-            lane.note_request(&ticket, id.index);
-        } else {
-            session.turn = turn.id;
-            session.turn_until = turn.until();
-        }
-        Ok((ticket, last))
+        let submitted = lane.submit_turn(id, operation, turn)?;
+        lane.submitter.doorbell();
+        Ok(submitted)
     }
 
     /// Gives the turn of an operation in pieces to whoever is next.

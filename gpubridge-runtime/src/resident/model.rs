@@ -8,12 +8,13 @@
 use std::sync::Arc;
 
 use gpubridge_abstractions::{
-    AllocateMessage, AllocationId, Backend, DeviceIndex, InitializeMessage, NullBackend, ReadMessage, RingConfig,
-    ShutdownMessage, StagedRange, Status, Taken, WriteMessage,
+    AllocateMessage, AllocationId, Backend, Command, DeviceIndex, InitializeMessage, NullBackend, Opcode,
+    PAYLOAD_WORDS, ReadMessage, RingConfig, ShutdownMessage, StagedRange, Status, Taken, WriteMessage,
 };
 use shuttle::thread;
 
 use super::call::Operation;
+use super::lane::LaneState;
 use super::operations::Write;
 use super::{ResidentMemory, ResidentMemoryConfig, SessionId};
 
@@ -34,8 +35,15 @@ fn checked_before_the_guard(memory: &ResidentMemory, session: SessionId, id: All
     let bytes = value.to_le_bytes();
     let message = WriteMessage::new(memory.envelope(), id, 0, WORD);
     let mut operation = Write::new(&message, &bytes);
-    let checked = operation.command(&mut memory.lane(session).lock(), session);
-    let Ok(command) = checked else { return false };
+    let mut command = Command::new(Opcode::Skip, session.index, [0; PAYLOAD_WORDS]);
+    let checked = {
+        let mut lane = memory.lane(session).lock();
+        let LaneState { sessions, kernels, .. } = &mut *lane;
+        sessions.find(session).and_then(|found| operation.command(&found.allocations, kernels, 64, &mut command))
+    };
+    if checked.is_err() {
+        return false;
+    }
     let submitted = memory.lane(session).lock().submit(&command, operation.staged());
     let mut ticket = submitted.expect("the lane has room");
     match memory.lane(session).completions.take(&mut ticket, &mut []) {

@@ -8,9 +8,10 @@ use gpubridge_abstractions::{
 
 use super::ResidentMemory;
 use super::call::{Call, Operation, Timing};
-use super::lane::{Counters, LaneState};
+use super::lane::Counters;
 use super::refusal::Refusal;
-use super::session::{Allocation, Allocations, Session, SessionId};
+use super::session::{Allocation, Allocations, Session};
+use crate::kernel_cache::LaneKernels;
 
 /// Writes staged bytes into an allocation.
 #[derive(Debug)]
@@ -46,23 +47,30 @@ impl Operation for Write<'_> {
     }
 
     #[inline]
-    fn command(&mut self, lane: &mut LaneState, id: SessionId) -> Result<Command, Refusal> {
+    fn command(
+        &mut self,
+        allocations: &Allocations,
+        _: &mut LaneKernels,
+        staging_bytes: usize,
+        command: &mut Command,
+    ) -> Result<(), Refusal> {
         let data = self.data?;
-        let session = lane.sessions.find(id)?;
         let transfer =
             Piece { id: self.message.allocation, offset_bytes: self.message.offset_bytes, data_bytes: data.len() };
-        let allocation = transfer.check(&session.allocations)?;
+        let allocation = transfer.check(allocations)?;
         let slot = allocation.device_slot;
-        self.piece = (data.len() - self.done).min(lane.staging_bytes);
+        self.piece = (data.len() - self.done).min(staging_bytes);
         let piece = transfer.payload(slot, self.done, self.piece);
         if self.is_inline() {
             let mut bytes = [0; Transfer::INLINE_WRITE_BYTES];
             bytes[..data.len()].copy_from_slice(data);
             let (words, _) = bytes.as_chunks::<8>();
             let inline = std::array::from_fn(|i| u64::from_le_bytes(words[i]));
-            return Ok(Command::new(Opcode::WriteInline, id.index, piece.to_payload(inline)));
+            (command.opcode, command.payload) = (Opcode::WriteInline as u8, piece.to_payload(inline));
+        } else {
+            (command.opcode, command.payload) = (Opcode::Write as u8, piece.to_payload([0; 4]));
         }
-        Ok(Command::new(Opcode::Write, id.index, piece.to_payload([0; 4])))
+        Ok(())
     }
 
     #[inline]
@@ -144,15 +152,22 @@ impl Operation for Read<'_> {
     }
 
     #[inline]
-    fn command(&mut self, lane: &mut LaneState, id: SessionId) -> Result<Command, Refusal> {
+    fn command(
+        &mut self,
+        allocations: &Allocations,
+        _: &mut LaneKernels,
+        staging_bytes: usize,
+        command: &mut Command,
+    ) -> Result<(), Refusal> {
         let data_bytes = self.target.as_ref().map_err(|refusal| *refusal)?.len();
-        let session = lane.sessions.find(id)?;
         let transfer = Piece { id: self.message.allocation, offset_bytes: self.message.offset_bytes, data_bytes };
-        transfer.check(&session.allocations)?;
-        let slot = with_contents(&session.allocations, self.message.allocation)?.device_slot;
-        self.piece = (data_bytes - self.done).min(lane.staging_bytes);
+        transfer.check(allocations)?;
+        let slot = with_contents(allocations, self.message.allocation)?.device_slot;
+        self.piece = (data_bytes - self.done).min(staging_bytes);
         let opcode = if self.is_inline() { Opcode::ReadInline } else { Opcode::Read };
-        Ok(Command::new(opcode, id.index, transfer.payload(slot, self.done, self.piece).to_payload([0; 4])))
+        command.opcode = opcode as u8;
+        command.payload = transfer.payload(slot, self.done, self.piece).to_payload([0; 4]);
+        Ok(())
     }
 
     #[inline]
@@ -219,11 +234,50 @@ impl Compute {
     pub(crate) fn new(message: &ComputeMessage) -> Self {
         Self { message: *message, is_cache_hit: true, failure_is_error: false }
     }
+}
 
-    /// Whether the kernel was found compiled.
-    pub(crate) fn is_cache_hit(&self) -> bool {
-        self.is_cache_hit
+/// Writes the command that asks for a computation, checked against what the session holds.
+#[inline]
+pub(super) fn compute_command(
+    message: &ComputeMessage,
+    allocations: &Allocations,
+    kernels: &mut LaneKernels,
+    command: &mut Command,
+) -> Result<(), Refusal> {
+    let ComputeMessage { input, output, parameters, .. } = message;
+    let spec = message.kernel();
+    let Some(kernel) = kernels.find(spec) else {
+        let is_known = kernels.knows(spec.id);
+        return Err(if is_known { Refusal::Uncompiled(spec) } else { Refusal::UnknownKernel(spec.id) });
+    };
+    let declaration = &*kernel.declaration;
+    let (mut slots, mut elements) = ([DeviceSlot::NONE; 3], [0; 3]);
+    let named = [input, &parameters.operand, output];
+    for (i, id) in named.into_iter().enumerate() {
+        let Some(id) = id else { continue };
+        let allocation = with_contents(allocations, *id)?;
+        slots[i] = allocation.device_slot;
+        elements[i] = allocation.size_bytes / 4;
     }
+    check_buffers(declaration.buffers, declaration.in_place, named)?;
+    let whole = if input.is_none() { elements[2] } else { elements[0] };
+    let count = if parameters.count == 0 { whole } else { u64::from(parameters.count) };
+    let scalars = parameters.words().map_err(|_| Refusal::ParametersOverflow)?;
+    let shape = CallShape { elements, count, scalars: Scalars(scalars), constants: message.constants };
+    (declaration.check)(&shape).map_err(Refusal::Call)?;
+    let [input, operand, output] = slots;
+    command.opcode = Opcode::Compute as u8;
+    command.kernel = kernel.slot;
+    command.payload = ComputeCommand { input, operand, output, count: parameters.count, scalars }.to_payload();
+    Ok(())
+}
+
+/// Counts a computation that was submitted.
+#[inline]
+pub(super) fn count_compute(session: &mut Session, counters: &mut Counters, is_cache_hit: bool) {
+    counters.kernel_hits += u64::from(is_cache_hit);
+    counters.kernel_misses += u64::from(!is_cache_hit);
+    session.tracker.record_compute(None, is_cache_hit);
 }
 
 /// The response to an answer of the ring.
@@ -234,7 +288,7 @@ pub(super) fn computed(
     is_cache_hit: bool,
     completion: &Completion,
 ) -> ComputeResponse {
-    let result = InlineResult::from_words(completion.payload, usize::from(completion.result_bytes));
+    let result = InlineResult::from_words(&completion.payload, usize::from(completion.result_bytes));
     ComputeResponse {
         kernel_time_us: sampled_us(u64::from(completion.device_time_ns)),
         is_cache_hit,
@@ -250,33 +304,16 @@ impl Operation for Compute {
     }
 
     #[inline]
-    fn command(&mut self, lane: &mut LaneState, id: SessionId) -> Result<Command, Refusal> {
-        let ComputeMessage { input, output, parameters, .. } = &self.message;
-        let spec = self.message.kernel();
-        let allocations = &lane.sessions.find(id)?.allocations;
-        let Some(kernel) = lane.kernels.find(&spec) else {
-            self.is_cache_hit = false;
-            let is_known = lane.kernels.knows(spec.id);
-            return Err(if is_known { Refusal::Uncompiled(spec) } else { Refusal::UnknownKernel(spec.id) });
-        };
-        let declaration = &*kernel.declaration;
-        let named = [*input, parameters.operand, *output];
-        let (mut slots, mut elements) = ([DeviceSlot::NONE; 3], [0; 3]);
-        for (i, id) in named.into_iter().enumerate() {
-            let Some(id) = id else { continue };
-            let allocation = with_contents(allocations, id)?;
-            slots[i] = allocation.device_slot;
-            elements[i] = allocation.size_bytes / 4;
-        }
-        check_buffers(declaration.buffers, declaration.in_place, &named)?;
-        let whole = if input.is_none() { elements[2] } else { elements[0] };
-        let count = if parameters.count == 0 { whole } else { u64::from(parameters.count) };
-        let scalars = parameters.words().map_err(|_| Refusal::ParametersOverflow)?;
-        let shape = CallShape { elements, count, scalars: Scalars(scalars), constants: spec.constants };
-        (declaration.check)(&shape).map_err(Refusal::Call)?;
-        let [input, operand, output] = slots;
-        let call = ComputeCommand { input, operand, output, count: parameters.count, scalars };
-        Ok(Command { kernel: kernel.slot, ..Command::new(Opcode::Compute, id.index, call.to_payload()) })
+    fn command(
+        &mut self,
+        allocations: &Allocations,
+        kernels: &mut LaneKernels,
+        _: usize,
+        command: &mut Command,
+    ) -> Result<(), Refusal> {
+        let written = compute_command(&self.message, allocations, kernels, command);
+        self.is_cache_hit &= !matches!(written, Err(Refusal::Uncompiled(_) | Refusal::UnknownKernel(_)));
+        written
     }
 
     #[inline]
@@ -286,9 +323,7 @@ impl Operation for Compute {
 
     #[inline]
     fn submitted(&mut self, session: &mut Session, counters: &mut Counters) -> bool {
-        counters.kernel_hits += u64::from(self.is_cache_hit);
-        counters.kernel_misses += u64::from(!self.is_cache_hit);
-        session.tracker.record_compute(None, self.is_cache_hit);
+        count_compute(session, counters, self.is_cache_hit);
         true
     }
 
@@ -369,7 +404,22 @@ fn with_contents(allocations: &Allocations, id: AllocationId) -> Result<&Allocat
 }
 
 #[inline]
-fn check_buffers(uses: [BufferUse; 3], in_place: bool, named: &[Option<AllocationId>; 3]) -> Result<(), Refusal> {
+fn check_buffers(uses: [BufferUse; 3], in_place: bool, named: [&Option<AllocationId>; 3]) -> Result<(), Refusal> {
+    for i in 0..3 {
+        if (uses[i] == BufferUse::None) == named[i].is_some() {
+            return Err(wrong_buffer(uses, i));
+        }
+    }
+    let same = |a: &Option<AllocationId>, b: &Option<AllocationId>| a.is_some() && a == b;
+    if !in_place && (same(named[0], named[1]) || same(named[0], named[2]) || same(named[1], named[2])) {
+        return Err(Refusal::Call("the kernel cannot work in place: name different allocations"));
+    }
+    Ok(())
+}
+
+/// What is wrong about naming the `i`th buffer, or not.
+#[cold]
+fn wrong_buffer(uses: [BufferUse; 3], i: usize) -> Refusal {
     const MISSING: [&str; 3] = [
         "the kernel needs an input: name one",
         "the kernel needs an operand: name one in the parameters",
@@ -380,18 +430,7 @@ fn check_buffers(uses: [BufferUse; 3], in_place: bool, named: &[Option<Allocatio
         "the kernel takes no operand: leave it out of the parameters",
         "the kernel takes no output: leave it out",
     ];
-    for i in 0..3 {
-        match (uses[i], named[i]) {
-            (BufferUse::None, Some(_)) => return Err(Refusal::Call(SURPLUS[i])),
-            (BufferUse::None, None) | (_, Some(_)) => {}
-            (_, None) => return Err(Refusal::Call(MISSING[i])),
-        }
-    }
-    let same = |a: Option<AllocationId>, b: Option<AllocationId>| a.is_some() && a == b;
-    if !in_place && (same(named[0], named[1]) || same(named[0], named[2]) || same(named[1], named[2])) {
-        return Err(Refusal::Call("the kernel cannot work in place: name different allocations"));
-    }
-    Ok(())
+    Refusal::Call(if uses[i] == BufferUse::None { SURPLUS[i] } else { MISSING[i] })
 }
 
 /// The staged range of a transfer of `size_bytes`.

@@ -1,6 +1,6 @@
 //! Why the data plane refused a request: small, `Copy`, without allocation. At the edge it becomes an [`Error`].
 
-use gpubridge_abstractions::{AllocationId, Error, ErrorKind, KernelId, KernelSpec, MemoryType, Status};
+use gpubridge_abstractions::{AllocationId, Error, ErrorKind, KernelId, KernelSpec, MemoryType, Status, SubmitError};
 
 /// Why a request was not submitted. Nothing was changed.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -54,6 +54,16 @@ pub enum Refusal {
     Device(Status),
     Timeout,
     Cancelled,
+}
+
+impl From<SubmitError> for Refusal {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Full => Self::Full,
+            SubmitError::Stopped => Self::Stopped,
+            SubmitError::TooLarge => Self::Call("a piece exceeds the staging area"),
+        }
+    }
 }
 
 impl Refusal {

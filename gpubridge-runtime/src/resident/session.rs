@@ -46,7 +46,7 @@ const NO_ENTRY: u32 = u32::MAX;
 
 /// A session's allocations by their slot.
 #[derive(Debug)]
-pub(crate) struct Allocations {
+pub struct Allocations {
     entries: Vec<Entry>,
     free: u32,
 }

@@ -5,7 +5,7 @@ use std::sync::Barrier;
 use std::thread;
 use std::time::Instant;
 
-use gpubridge::grains::Silo;
+use gpubridge::grains::{Computation, Silo};
 
 use super::Effort;
 use super::bare::BareRing;
@@ -99,19 +99,20 @@ fn pipelined(silo: &Silo, actors: &[Actor], Shape { threads, depth, calls, .. }:
 fn submit(silo: &Silo, actors: &[Actor], calls: usize, depth: usize) {
     let mut batch = silo.batch(NonZeroUsize::new(depth).expect("a depth is not 0"));
     let mut answered = 0;
-    let mut turn = actors.iter().cycle();
-    for x in 0..calls as u64 {
-        let actor = turn.next().expect("there are grains");
-        let oldest = batch.compute(&actor.grain, MIX, None, Some(actor.state), parameters(x), x);
-        if let Some((token, answer)) = oldest.expect("it is submitted") {
-            check(token, answer);
-            assert_eq!(token, answered, "answers come in order");
-            answered += 1;
-        }
-    }
-    while let Some((token, answer)) = batch.next() {
+    let mut take = |(token, answer)| {
         check(token, answer);
+        assert_eq!(token, answered, "answers come in order");
         answered += 1;
-    }
+    };
+    let computations = (0..calls as u64).zip(actors.iter().cycle()).map(|(x, Actor { grain, state })| Computation {
+        grain,
+        kernel: MIX,
+        input: None,
+        output: Some(*state),
+        parameters: parameters(x),
+        token: x,
+    });
+    batch.submit(computations, &mut take);
+    std::iter::from_fn(|| batch.next()).for_each(&mut take);
     assert_eq!(answered as usize, calls, "every call is answered");
 }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use gpubridge::grains::storage::MemoryStorage;
-use gpubridge::grains::{GrainBatch, GrainKey, GrainRef, Silo, SiloConfig, wait};
+use gpubridge::grains::{Computation, GrainBatch, GrainKey, GrainRef, Silo, SiloConfig, wait};
 use gpubridge::kernels::id::WINDOW_ZSCORE;
 use gpubridge::runtime::{Answered, Selection};
 use gpubridge::{Error, GpuMemoryHandle, KernelSpec, MemoryType, Parameters, ResidentMemoryMetrics, RingConfig};
@@ -15,7 +15,9 @@ use super::error::EngineError;
 
 /// Rows in flight: enough that neither the parser nor the ring thread waits for the other's time slice on a busy
 /// machine. On a quiet one the queue stays short.
-const DEPTH: NonZeroUsize = NonZeroUsize::new(4096).expect("not 0");
+const DEPTH: NonZeroUsize = NonZeroUsize::new(256).expect("not 0");
+/// Rows that are submitted together.
+const TOGETHER: usize = 16;
 /// One lane, as there is one submitter; twice the depth, of which a batch takes half.
 const RING: RingConfig =
     RingConfig { lanes: 1, slots: 2 * DEPTH.get() as u32, staging_bytes: 64, allocations: 1 << 24 };
@@ -30,6 +32,8 @@ pub struct Actors {
     kernel: KernelSpec,
     state_bytes: u64,
     windows: Vec<(GrainRef, GpuMemoryHandle)>,
+    /// Rows that are submitted together.
+    gathered: Vec<Row>,
     identity: Identity,
 }
 
@@ -49,6 +53,7 @@ impl Actors {
             kernel: KernelSpec::new(WINDOW_ZSCORE).with_constants([window, 0]),
             state_bytes,
             windows: Vec::new(),
+            gathered: Vec::with_capacity(TOGETHER),
             identity: Identity {
                 backend: selection.backend.name().to_owned(),
                 device: selection.info.name,
@@ -68,17 +73,17 @@ impl Scorer for Actors {
 
     #[inline]
     fn submit(&mut self, key: u32, value: f32, token: u64, done: &mut impl FnMut(u64, f32)) -> Result<(), EngineError> {
-        let (grain, window) = &self.windows[key as usize];
-        let parameters = Parameters::new().with_f32(value);
-        let answered = self.batch.compute(grain, self.kernel, None, Some(*window), parameters, token)?;
-        answered.map_or(Ok(()), |answered| complete(answered, done))
+        self.gathered.push(Row { key, value, token });
+        if self.gathered.len() == TOGETHER { self.submit_gathered(done) } else { Ok(()) }
     }
 
     fn wait(&mut self, done: &mut impl FnMut(u64, f32)) -> Result<(), EngineError> {
+        self.submit_gathered(done)?;
         self.batch.next().map_or(Ok(()), |answered| complete(answered, done))
     }
 
     fn finish(&mut self, done: &mut impl FnMut(u64, f32)) -> Result<Summary, EngineError> {
+        self.submit_gathered(done)?;
         while let Some(answered) = self.batch.next() {
             complete(answered, done)?;
         }
@@ -88,6 +93,33 @@ impl Scorer for Actors {
     fn identity(&self) -> Identity {
         self.identity.clone()
     }
+}
+
+impl Actors {
+    #[inline]
+    fn submit_gathered(&mut self, done: &mut impl FnMut(u64, f32)) -> Result<(), EngineError> {
+        let Self { batch, windows, gathered, kernel, .. } = self;
+        let mut outcome = Ok(());
+        let computations = gathered.drain(..).map(|Row { key, value, token }| {
+            let (grain, window) = &windows[key as usize];
+            let parameters = Parameters::new().with_f32(value);
+            Computation { grain, kernel: *kernel, input: None, output: Some(*window), parameters, token }
+        });
+        batch.submit(computations, |answered| {
+            if let Err(error) = complete(answered, done) {
+                outcome = Err(error);
+            }
+        });
+        outcome
+    }
+}
+
+/// A row on its way into the pipeline.
+#[derive(Debug)]
+struct Row {
+    key: u32,
+    value: f32,
+    token: u64,
 }
 
 fn complete((token, response): Answered, done: &mut impl FnMut(u64, f32)) -> Result<(), EngineError> {

@@ -4,7 +4,7 @@ use std::cell::Cell;
 
 use gpubridge::kernels::id::WINDOW_ZSCORE;
 use gpubridge::kernels::{Answer, CpuKernel, Elements, Invocation, library};
-use gpubridge::{KernelSpec, Scalars};
+use gpubridge::{KernelSpec, PAYLOAD_WORDS, Scalars};
 
 /// 32-bit words before a window's values: how many there are, and where the next goes.
 const HEADER_WORDS: usize = 2;
@@ -43,9 +43,9 @@ impl Windows {
         let none = Elements::new(&[]);
         let scalars = Scalars::default().with_bits(0, value.to_bits());
         let call = Invocation { input: none, operand: none, output: state, count: state.len(), scalars };
-        let mut answer = Answer::default();
-        (self.score)(&call, &mut answer);
-        f32::from_bits(answer.words()[0] as u32)
+        let mut words = [0; PAYLOAD_WORDS];
+        (self.score)(&call, &mut Answer::new(&mut words));
+        f32::from_bits(words[0] as u32)
     }
 }
 

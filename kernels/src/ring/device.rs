@@ -33,21 +33,30 @@ impl<M: Words> DeviceLane<M> {
         Self { memory, layout, next: 0 }
     }
 
-    /// The next command, if it has arrived whole. Passes over [`Opcode::Skip`].
+    /// Reads the next command into `command`, if it has arrived whole, and returns where its answer belongs. Passes over
+    /// [`Opcode::Skip`].
     ///
     /// The slot may be overwritten only after [`DeviceLane::publish_consumed`].
+    // Into the caller's place: a command that is moved on is read before its parts have left the store buffer.
     #[inline]
-    pub fn poll(&mut self) -> Option<(Command, Reply)> {
+    pub fn poll(&mut self, command: &mut Command) -> Option<Reply> {
         loop {
             let slot = self.layout.slot(self.next);
             let first = self.layout.command(slot);
             let words = slot::read(slot::at(self.memory.words(), first), self.layout.lap(self.next))?;
             self.next += 1;
-            let (command, answer_bit) = layout::decode_command(&words);
+            let answer_bit = layout::decode_command(&words, command);
             if command.opcode != Opcode::Skip as u8 {
-                return Some((command, Reply { slot, answer_bit }));
+                return Some(Reply { slot, answer_bit });
             }
         }
+    }
+
+    /// [`DeviceLane::poll`] with the command by value.
+    #[cfg(test)]
+    pub(super) fn poll_command(&mut self) -> Option<(Command, Reply)> {
+        let mut command = Command::new(Opcode::Skip, 0, [0; 7]);
+        self.poll(&mut command).map(|reply| (command, reply))
     }
 
     /// Tells the host that the slots of all polled commands may be overwritten. Once per batch is enough, but before

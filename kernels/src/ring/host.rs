@@ -131,19 +131,10 @@ impl<M: Words> HostSubmitter<M> {
         Ok(self.shared.flight(free))
     }
 
-    #[inline]
-    fn publish(&mut self, command: &Command, answer_bit: bool) {
-        let layout = self.shared.layout;
-        let encoded = layout::encode_command(command, layout.lap(self.next), answer_bit);
-        let first = layout.command(layout.slot(self.next));
-        slot::write(slot::at(self.shared.memory.words(), first), &encoded);
-        self.next += 1;
-    }
-}
-
-impl<M: Words> Submitter for HostSubmitter<M> {
-    #[inline]
-    fn try_submit(&mut self, command: &Command, staged: &[u8]) -> Result<Ticket, SubmitError> {
+    // Inlined wherever it is used: the stores of several commands wait for the device's copies of their lines side by
+    // side, as long as few others, such as those of a call, lie between them in the store buffer.
+    #[inline(always)]
+    fn submit(&mut self, command: &Command, staged: &[u8]) -> Result<Ticket, SubmitError> {
         debug_assert_ne!(command.opcode, Opcode::Skip as u8, "a Skip is never answered");
         let layout = self.shared.layout;
         if staged.len() > layout.staging_bytes() {
@@ -166,9 +157,34 @@ impl<M: Words> Submitter for HostSubmitter<M> {
         // Release: pairs with the Acquire load in `Shared::flight`, where a later sequence number proves that the
         // slot's earlier command was answered.
         self.shared.flights[slot].store(Flight::new(sequence, answer_bit, AWAITED).0, Release);
-        slot::stage(&self.shared.memory.words()[layout.staging(slot)], staged);
+        if !staged.is_empty() {
+            slot::stage(&self.shared.memory.words()[layout.staging(slot)], staged);
+        }
         self.publish(command, answer_bit);
         Ok(Ticket::new(sequence))
+    }
+
+    #[inline(always)]
+    fn publish(&mut self, command: &Command, answer_bit: bool) {
+        let layout = self.shared.layout;
+        let encoded = layout::encode_command(command, layout.lap(self.next), answer_bit);
+        let first = layout.command(layout.slot(self.next));
+        slot::write(slot::at(self.shared.memory.words(), first), &encoded);
+        self.next += 1;
+    }
+}
+
+impl<M: Words> Submitter for HostSubmitter<M> {
+    #[inline]
+    fn try_submit(&mut self, command: &Command, staged: &[u8]) -> Result<Ticket, SubmitError> {
+        self.submit(command, staged)
+    }
+
+    fn try_submit_run(&mut self, commands: &[Command], tickets: &mut Vec<Ticket>) -> Result<(), SubmitError> {
+        for command in commands {
+            tickets.push(self.submit(command, &[])?);
+        }
+        Ok(())
     }
 
     #[inline]
@@ -261,6 +277,13 @@ pub struct HostCompletions<M: Words> {
     shared: Arc<Shared<M>>,
 }
 
+/// What a look at an answer found.
+enum Found {
+    Pending,
+    Taken,
+    Gone,
+}
+
 impl<M: Words> HostCompletions<M> {
     /// The slot and flight of a ticket that was neither taken nor abandoned.
     #[inline]
@@ -276,6 +299,35 @@ impl<M: Words> HostCompletions<M> {
     fn settle(&self, slot: usize, flight: Flight, state: u64) {
         // Release: pairs with the Acquire load in `Shared::flight`; the answer and its staging were read before.
         self.shared.flights[slot].store(flight.with_state(state), Release);
+    }
+
+    /// [`Completions::take`], with the answer written in place.
+    #[inline]
+    fn take_into(&self, ticket: &mut Ticket, staged: &mut [u8], answer: &mut Completion) -> Found {
+        let shared = &*self.shared;
+        let Some((slot, flight)) = self.awaited(ticket) else {
+            return Found::Gone;
+        };
+        let mut words = shared.read(flight);
+        if words.is_none() {
+            if !shared.has_ended() {
+                return Found::Pending;
+            }
+            // The device may have answered between the two looks.
+            words = shared.read(flight);
+        }
+        let Some(words) = words else {
+            // Given up, not taken: the slot was never answered, so it must not carry another command.
+            self.settle(slot, flight, ABANDONED);
+            *answer = Completion::of(Status::Cancelled);
+            return Found::Taken;
+        };
+        layout::decode_completion(&words, answer);
+        if answer.status == Status::Ok {
+            slot::unstage(&shared.memory.words()[shared.layout.staging(slot)], staged);
+        }
+        self.settle(slot, flight, TAKEN);
+        Found::Taken
     }
 
     /// Refuses submissions from now on. One that is under way may still be accepted.
@@ -302,29 +354,24 @@ impl<M: Words> HostCompletions<M> {
 impl<M: Words> Completions for HostCompletions<M> {
     #[inline]
     fn take(&self, ticket: &mut Ticket, staged: &mut [u8]) -> Taken {
-        let shared = &*self.shared;
-        let Some((slot, flight)) = self.awaited(ticket) else {
-            return Taken::Gone;
-        };
-        let mut answer = shared.read(flight);
-        if answer.is_none() {
-            if !shared.has_ended() {
-                return Taken::Pending;
+        let mut answer = Completion::of(Status::Cancelled);
+        match self.take_into(ticket, staged, &mut answer) {
+            Found::Pending => Taken::Pending,
+            Found::Gone => Taken::Gone,
+            Found::Taken => Taken::Ready(answer),
+        }
+    }
+
+    #[inline]
+    fn take_ready(&self, tickets: &mut [Ticket], answers: &mut [Completion]) -> usize {
+        let mut taken = 0;
+        for (ticket, answer) in tickets.iter_mut().zip(answers) {
+            if !matches!(self.take_into(ticket, &mut [], answer), Found::Taken) {
+                break;
             }
-            // The device may have answered between the two looks.
-            answer = shared.read(flight);
+            taken += 1;
         }
-        let Some(words) = answer else {
-            // Given up, not taken: the slot was never answered, so it must not carry another command.
-            self.settle(slot, flight, ABANDONED);
-            return Taken::Ready(Completion::of(Status::Cancelled));
-        };
-        let completion = layout::decode_completion(&words);
-        if completion.status == Status::Ok {
-            slot::unstage(&shared.memory.words()[shared.layout.staging(slot)], staged);
-        }
-        self.settle(slot, flight, TAKEN);
-        Taken::Ready(completion)
+        taken
     }
 
     fn is_complete(&self, sequence: u64) -> bool {

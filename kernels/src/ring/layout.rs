@@ -144,13 +144,14 @@ fn displaced(payload: &[u64; PAYLOAD_WORDS]) -> u64 {
 }
 
 #[inline]
-fn payload(words: &[u64; SLOT_WORDS]) -> [u64; PAYLOAD_WORDS] {
-    let mut payload = std::array::from_fn(|i| words[i + 1] & !TAG);
+fn payload(words: &[u64; SLOT_WORDS], payload: &mut [u64; PAYLOAD_WORDS]) {
+    for (value, word) in payload.iter_mut().zip(&words[1..]) {
+        *value = word & !TAG;
+    }
     let displaced = words[0] << 1 >> (DISPLACED_SHIFT + 1);
     if displaced != 0 {
-        restore(&mut payload, displaced);
+        restore(payload, displaced);
     }
-    payload
 }
 
 /// Puts the top bits back that the header carried.
@@ -170,17 +171,15 @@ pub fn encode_command(command: &Command, lap: bool, answer_bit: bool) -> [u64; S
     encode(header, &command.payload, lap)
 }
 
-/// The command in these words, and the answer bit that its completion shall carry.
+/// Writes the command in these words to `command`; returns the answer bit that its completion shall carry.
 #[inline]
-pub fn decode_command(words: &[u64; SLOT_WORDS]) -> (Command, bool) {
+pub fn decode_command(words: &[u64; SLOT_WORDS], command: &mut Command) -> bool {
     let header = words[0];
-    let command = Command {
-        opcode: (header >> OPCODE_SHIFT & OPCODE_MASK) as u8,
-        kernel: (header >> KERNEL_SHIFT) as u16,
-        grain: header as u32,
-        payload: payload(words),
-    };
-    (command, header >> ANSWER_BIT_SHIFT & 1 == 1)
+    command.opcode = (header >> OPCODE_SHIFT & OPCODE_MASK) as u8;
+    command.kernel = (header >> KERNEL_SHIFT) as u16;
+    command.grain = header as u32;
+    payload(words, &mut command.payload);
+    header >> ANSWER_BIT_SHIFT & 1 == 1
 }
 
 /// A completion as it lies in its slot.
@@ -193,15 +192,13 @@ pub fn encode_completion(completion: &Completion, answer_bit: bool) -> [u64; SLO
     encode(header, &completion.payload, answer_bit)
 }
 
-/// The completion in these words. A status that this version does not know reads as [`Status::DeviceLost`]: the device
-/// does not speak this protocol.
+/// Writes the completion in these words to `completion`. A status that this version does not know reads as
+/// [`Status::DeviceLost`]: the device does not speak this protocol.
 #[inline]
-pub fn decode_completion(words: &[u64; SLOT_WORDS]) -> Completion {
+pub fn decode_completion(words: &[u64; SLOT_WORDS], completion: &mut Completion) {
     let header = words[0];
-    Completion {
-        status: Status::from_number((header >> STATUS_SHIFT) as u8).unwrap_or(Status::DeviceLost),
-        device_time_ns: header as u32,
-        result_bytes: (header >> RESULT_SHIFT & 0x3f) as u8,
-        payload: payload(words),
-    }
+    completion.status = Status::from_number((header >> STATUS_SHIFT) as u8).unwrap_or(Status::DeviceLost);
+    completion.device_time_ns = header as u32;
+    completion.result_bytes = (header >> RESULT_SHIFT & 0x3f) as u8;
+    payload(words, &mut completion.payload);
 }

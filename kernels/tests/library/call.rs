@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::sync::LazyLock;
 
 use fastrand::Rng;
-use gpubridge_abstractions::{CallShape, KernelSpec, Scalars};
+use gpubridge_abstractions::{CallShape, KernelSpec, PAYLOAD_WORDS, Scalars};
 use gpubridge_kernels::{Answer, Element, Elements, Invocation, Kernel, KernelLibrary, library};
 
 pub const INPUT: usize = 0;
@@ -111,15 +111,17 @@ impl Call {
         self.check()?;
         let before = [self.bits(INPUT), self.bits(OPERAND)];
         let [input, operand, output] = [INPUT, OPERAND, OUTPUT].map(|which| Elements::new(self.cells(which)));
-        let mut answer = Answer::default();
+        let mut words = [0; PAYLOAD_WORDS];
+        let mut answer = Answer::new(&mut words);
         let count = self.shape().count as usize;
         twin(&Invocation { input, operand, output, count, scalars: self.scalars }, &mut answer);
+        let answer_bytes = usize::from(answer.len_bytes());
         for (which, before) in [INPUT, OPERAND].into_iter().zip(before) {
             if self.buffers[which].is_none() || self.buffers[which] != self.buffers[OUTPUT] {
                 assert_eq!(self.bits(which), before, "buffer {which} is only read");
             }
         }
-        Ok(Reply { output: self.bits(OUTPUT), answer })
+        Ok(Reply { output: self.bits(OUTPUT), answer: words, answer_bytes })
     }
 
     pub fn run(&self) -> Reply {
@@ -134,7 +136,8 @@ impl Call {
 /// What a call left behind.
 pub struct Reply {
     pub output: Vec<u32>,
-    answer: Answer,
+    answer: [u64; PAYLOAD_WORDS],
+    answer_bytes: usize,
 }
 
 impl Reply {
@@ -144,8 +147,8 @@ impl Reply {
 
     /// The answer, which must have this many elements.
     pub fn answer<T: Element, const N: usize>(&self) -> [T; N] {
-        assert_eq!(usize::from(self.answer.len_bytes()), 4 * N);
-        std::array::from_fn(|at| T::from_bits((self.answer.words()[at / 2] >> (at % 2 * 32)) as u32))
+        assert_eq!(self.answer_bytes, 4 * N);
+        std::array::from_fn(|at| T::from_bits((self.answer[at / 2] >> (at % 2 * 32)) as u32))
     }
 }
 

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use fastrand::Rng;
-use gpubridge_abstractions::{KernelSpec, Scalars};
+use gpubridge_abstractions::{KernelSpec, PAYLOAD_WORDS, Scalars};
 use gpubridge_kernels::library::window_zscore::state_elements;
 use gpubridge_kernels::{Answer, CpuKernel, Elements, Invocation, id, library};
 
@@ -32,12 +32,13 @@ impl Stream {
 
     fn score(&self, x: f32) -> f32 {
         let none = Elements::new(&[]);
-        let mut answer = Answer::default();
+        let mut words = [0; PAYLOAD_WORDS];
+        let mut answer = Answer::new(&mut words);
         let scalars = Scalars::default().with_bits(0, x.to_bits());
         let call = Invocation { input: none, operand: none, output: Elements::new(&self.state), count: 0, scalars };
         (self.twin)(&call, &mut answer);
         assert_eq!(answer.len_bytes(), 4);
-        f32::from_bits(answer.words()[0] as u32)
+        f32::from_bits(words[0] as u32)
     }
 
     fn bits(&self) -> Vec<u32> {

@@ -208,12 +208,12 @@ pub fn compute_response_keeps_its_inline_result() {
     let mut words = [u64::MAX; 7];
     words[0] = u64::from(1.5f32.to_bits()) | 42 << 32;
     words[1] = 2.75f64.to_bits();
-    let result = InlineResult::from_words(words, 16).expect("16 bytes fit");
+    let result = InlineResult::from_words(&words, 16).expect("16 bytes fit");
     let result = sent(&ComputeResponse::succeeded(Envelope::now(), RequestId::next(), result)).result;
     assert_eq!((result.len_bytes(), result.f32_at(0), result.u32_at(4)), (16, Some(1.5), Some(42)));
     assert_eq!((result.f64_at(8), result.u64_at(16)), (Some(2.75), None));
     assert_eq!(result.words()[2..], [0; 5]);
-    assert_eq!(InlineResult::from_words(words, 57), None);
+    assert_eq!(InlineResult::from_words(&words, 57), None);
 }
 
 /// A failure is `success: false` with its reason, whichever of the reasons it is; each says what to do.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use gpubridge_abstractions::{ErrorKind, Parameters};
 use gpubridge_grains::storage::MemoryStorage;
-use gpubridge_grains::wait;
+use gpubridge_grains::{Computation, wait};
 
 use super::Case;
 use crate::Context;
@@ -114,10 +114,15 @@ pub fn batches_follow_their_grain_through_deactivations(context: &Context) {
         let batching = scope.spawn(|| {
             let mut batch = silo.batch(8.try_into().expect("not 0"));
             let mut answers = Vec::new();
-            for token in 0..u64::from(COUNT) {
-                let oldest = batch.compute(&grain, COUNTER, None, Some(handle), Parameters::new(), token);
-                answers.extend(oldest.expect("is submitted"));
-            }
+            let computations = (0..u64::from(COUNT)).map(|token| Computation {
+                grain: &grain,
+                kernel: COUNTER.into(),
+                input: None,
+                output: Some(handle),
+                parameters: Parameters::new(),
+                token,
+            });
+            batch.submit(computations, |answered| answers.push(answered));
             answers.extend(std::iter::from_fn(|| batch.next()));
             answers
         });

@@ -14,7 +14,7 @@ fn commands_are_answered_or_cancelled() {
         let server = {
             let completions = Arc::clone(&completions);
             thread::spawn(move || {
-                let polled = device.poll();
+                let polled = device.poll_command();
                 let was_read = polled.is_some();
                 if let Some(polled) = polled {
                     serve(&device, 0, polled);

@@ -78,7 +78,9 @@ fn poll_unchecked(memory: &Memory<LoomWord>, sequence: u64) -> Command {
         thread::yield_now();
     }
     let words = std::array::from_fn(|i| slot[i].load(Ordering::Relaxed));
-    layout::decode_command(&words).0
+    let mut command = Command::new(Opcode::Skip, 0, [0; PAYLOAD_WORDS]);
+    layout::decode_command(&words, &mut command);
+    command
 }
 
 /// With or without an order between words, commands and answers arrive whole: each word proves its lap.

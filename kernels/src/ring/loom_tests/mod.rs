@@ -135,7 +135,7 @@ fn submit(host: &mut Host, number: u64) -> Ticket {
 
 fn poll(device: &mut Device) -> (Command, Reply) {
     loop {
-        match device.poll() {
+        match device.poll_command() {
             Some(polled) => return polled,
             None => thread::yield_now(),
         }

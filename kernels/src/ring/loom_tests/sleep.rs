@@ -46,12 +46,12 @@ fn sleep(fault: Fault, commands: u64) {
 
 fn poll_or_sleep(device: &mut Device, fault: Fault) -> (Command, Reply) {
     loop {
-        if let Some(polled) = device.poll() {
+        if let Some(polled) = device.poll_command() {
             return polled;
         }
         device.announce_sleep();
         if fault != Fault::NoSecondLook
-            && let Some(polled) = device.poll()
+            && let Some(polled) = device.poll_command()
         {
             device.retract_sleep();
             return polled;

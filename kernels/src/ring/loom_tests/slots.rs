@@ -49,7 +49,7 @@ fn pass_over(fault: Fault) {
         if fault == Fault::EarlyConsumed {
             memory.words()[layout().control(super::super::layout::CONSUMED)].store(4, Ordering::Release);
         }
-        let polled = device.poll().expect("the next command was overwritten before it was read");
+        let polled = device.poll_command().expect("the next command was overwritten before it was read");
         device.publish_consumed();
         serve(&device, 3, polled);
         device

@@ -33,7 +33,7 @@ fn unanswered_commands_are_cancelled() {
 #[test]
 fn commands_after_the_last_look_are_cancelled() {
     let mut rig = Rig::new(2, 0);
-    assert!(rig.device.poll().is_none());
+    assert!(rig.device.poll_command().is_none());
     let mut late = rig.submit(0);
     assert_eq!(rig.completions.take(&mut late, &mut []), Taken::Pending);
     rig.completions.device_ended();
@@ -53,7 +53,7 @@ fn submissions_are_refused_after_the_stop() {
     let reply = rig.poll(0);
     rig.device.complete(reply, &answer(0));
     rig.take(&mut before, 0);
-    assert!(rig.device.poll().is_none(), "a refused command arrived");
+    assert!(rig.device.poll_command().is_none(), "a refused command arrived");
 }
 
 /// The end stays the end, whatever is asked of the lane afterwards, and it refuses submissions by itself.

@@ -70,7 +70,7 @@ impl Rig {
 
     /// Lets the device read the next command, which must be there and be this one.
     fn poll(&mut self, number: u64) -> Reply {
-        let (command, reply) = self.device.poll().expect("a command was submitted");
+        let (command, reply) = self.device.poll_command().expect("a command was submitted");
         self.device.publish_consumed();
         assert_eq!(command, numbered(number));
         reply

@@ -129,7 +129,7 @@ impl Pair {
     }
 
     fn poll(&mut self) {
-        let polled = self.rig.device.poll();
+        let polled = self.rig.device.poll_command();
         let expected = self.model.unread.pop_front();
         assert_eq!(polled.is_some(), expected.is_some());
         let Some(((command, reply), number)) = polled.zip(expected) else { return };

@@ -55,10 +55,10 @@ fn payloads_survive_in_every_slot_and_lap() {
 fn exchange(rig: &mut Rig, command: &Command, completion: &Completion) {
     let mut ticket = rig.submitter.try_submit(command, &[]).unwrap();
     assert_eq!(rig.completions.take(&mut ticket, &mut []), Taken::Pending);
-    let (arrived, reply) = rig.device.poll().unwrap();
+    let (arrived, reply) = rig.device.poll_command().unwrap();
     rig.device.publish_consumed();
     assert_eq!(arrived, *command);
-    assert!(rig.device.poll().is_none(), "the command arrived twice");
+    assert!(rig.device.poll_command().is_none(), "the command arrived twice");
     rig.device.complete(reply, completion);
     assert_eq!(rig.completions.take(&mut ticket, &mut []), Taken::Ready(*completion));
 }
@@ -78,7 +78,7 @@ fn torn_slots_do_not_arrive() {
             let stale = word.load(SeqCst);
             let mut ticket = rig.submit(number);
             let fresh = word.swap(stale, SeqCst);
-            assert!(rig.device.poll().is_none(), "a torn command arrived");
+            assert!(rig.device.poll_command().is_none(), "a torn command arrived");
             word.store(fresh, SeqCst);
             let reply = rig.poll(number);
 

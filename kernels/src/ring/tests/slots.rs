@@ -13,7 +13,7 @@ fn full_lanes_change_nothing() {
         let mut tickets: Vec<Ticket> = (0..SLOTS).map(|i| rig.submit(base + i)).collect();
         refuse(&mut rig, base + SLOTS, 4);
         let replies: Vec<Reply> = (0..SLOTS).map(|i| rig.poll(base + i)).collect();
-        assert!(rig.device.poll().is_none(), "a refused command arrived");
+        assert!(rig.device.poll_command().is_none(), "a refused command arrived");
         refuse(&mut rig, base + SLOTS, 4);
         for (reply, number) in replies.into_iter().zip(base..) {
             rig.device.complete(reply, &answer(number));
@@ -44,7 +44,7 @@ fn slots_are_free_only_when_published() {
     let mut rig = Rig::new(2, 0);
     let mut tickets = [rig.submit(0), rig.submit(1)];
     for (number, ticket) in tickets.iter_mut().enumerate() {
-        let (_, reply) = rig.device.poll().unwrap();
+        let (_, reply) = rig.device.poll_command().unwrap();
         rig.device.complete(reply, &answer(number as u64));
         rig.take(ticket, number as u64);
     }

@@ -59,7 +59,7 @@ fn serve(mut device: DeviceLane<Memory<AtomicU64>>, mut rng: Rng) {
     let mut is_last = false;
     let mut patience = Patience::default();
     while !is_last || !at_work.is_empty() {
-        while let Some((command, reply)) = device.poll() {
+        while let Some((command, reply)) = device.poll_command() {
             is_last = command.grain == LAST;
             if !is_last {
                 let (expected, staged) = stamped(number);
