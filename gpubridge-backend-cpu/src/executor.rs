@@ -1,5 +1,6 @@
 //! Executes one command of a lane: looks up what it names, checks it again, and does it or hands it to the worker.
 
+use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
@@ -57,11 +58,25 @@ pub(crate) struct Executor {
     table: Vec<Bound>,
     allocations: usize,
     last_chunk: Weak<Chunk>,
+    // Elements that were worked on since the last `take_work`.
+    work: Cell<u64>,
 }
 
 impl Executor {
     pub(crate) fn new(heap: Arc<Heap>, allocations: u32) -> Self {
-        Self { heap, table: Vec::new(), allocations: allocations as usize, last_chunk: Weak::new() }
+        let (table, last_chunk) = (Vec::new(), Weak::new());
+        Self { heap, table, allocations: allocations as usize, last_chunk, work: Cell::new(0) }
+    }
+
+    /// Elements that were worked on in the ring since this was last called: what has passed, without a clock.
+    #[inline]
+    pub(crate) fn take_work(&self) -> u64 {
+        self.work.take()
+    }
+
+    #[inline]
+    fn add_work(&self, elements: u64) {
+        self.work.set(self.work.get() + elements);
     }
 
     /// Executes a command whose staging area is `staging`, and writes how it went to `answer`. Returns what is too much
@@ -117,6 +132,7 @@ impl Executor {
         let zero_bytes = bind.zero_bytes as usize;
         let zeroed_later = (zero_bytes > ZERO_IN_RING_BYTES).then(|| block.clone());
         if zeroed_later.is_none() {
+            self.add_work(bind.zero_bytes / 4);
             block.zero(zero_bytes);
         }
         let range = block.cut(bind.size_bytes as usize);
@@ -146,6 +162,7 @@ impl Executor {
             return Err(Status::InvalidArgument);
         }
         let offset = usize::try_from(transfer.offset_bytes).map_err(|_| Status::OutOfBounds)?;
+        self.add_work(size as u64 / 4);
         match offset.checked_add(size) {
             Some(end) if end <= range.size_bytes() => Ok((range, offset, size)),
             _ => Err(Status::OutOfBounds),
@@ -212,8 +229,10 @@ impl Executor {
         // command, and the lane goes on.
         let run = AssertUnwindSafe(|| {
             (kernel.declaration.check)(&shape).map_err(|_| Status::InvalidArgument)?;
-            let in_ring = kernel.declaration.placement.in_ring((kernel.declaration.work)(&shape));
+            let work = (kernel.declaration.work)(&shape);
+            let in_ring = kernel.declaration.placement.in_ring(work);
             if in_ring {
+                self.add_work(work);
                 run_kernel(kernel, buffers, count, scalars, answer);
             }
             Ok(in_ring)

@@ -16,6 +16,8 @@ use crate::worker::{Origin, Worker, sampled_ns};
 
 /// Commands read ahead of their execution, so that the cache misses of several slots overlap.
 const BATCH: usize = 16;
+/// A command that works on more elements takes so long that answers are not kept back for it.
+const SHORT_ELEMENTS: u64 = 256;
 /// One command in this many has its device time taken: reading the clock costs as much as a small command.
 const SAMPLE: u64 = 64;
 /// Turns without work between two looks at the clock.
@@ -93,13 +95,17 @@ impl ServedLane {
                 continue;
             }
             self.run(index, place, kernels, worker);
+            if self.executor.take_work() > SHORT_ELEMENTS {
+                self.answer(place + 1);
+            }
         }
         self.answer(count);
         true
     }
 
     /// Answers the first `count` commands of the batch that are done. One after the other with nothing between: the
-    /// stores to their lines wait for the host's copies of them, side by side as long as no others come between.
+    /// stores to their lines wait for the host's copies of them, side by side as long as no others come between. Answers
+    /// of short commands are kept back for that until the batch is done.
     #[inline]
     fn answer(&mut self, count: usize) {
         for arrival in &mut self.batch[..count] {
