@@ -30,14 +30,6 @@ pub fn push_newest<L, T: Linked<L>>(table: &mut [T], sentinel: u32, index: u32) 
     table[older as usize].link().newer = index;
 }
 
-/// Takes `index`, the newest entry of the list of `sentinel`, out of it: [`unlink`] with one load less.
-#[inline]
-pub fn pop_newest<L, T: Linked<L>>(table: &mut [T], sentinel: u32, index: u32) {
-    let older = table[index as usize].link().older;
-    table[sentinel as usize].link().older = older;
-    table[older as usize].link().newer = sentinel;
-}
-
 /// Takes `index` out of the list that it is in.
 #[inline]
 pub fn unlink<L, T: Linked<L>>(table: &mut [T], index: u32) {

@@ -4,7 +4,7 @@
 //! - **One owner.** Every method takes `&mut self`; nothing locks, blocks or waits, except that reserving a chunk waits
 //!   for the driver. The runtime keeps one pool per (lane, memory type), behind the lane's guard.
 //! - **A hit is a few nanoseconds** and never allocates host memory: a released block of the same size class is used
-//!   again, the newest first. Classes are four per doubling, from 64 B on; a block starts at a multiple of 64 bytes, or
+//!   again, the newest first, or else one of the next class. Classes are four per doubling, from 64 B on; a block starts at a multiple of 64 bytes, or
 //!   of 256 if it is larger than 1 KiB.
 //! - **Fences.** A release carries the number of the last command that may touch the block. Its own owner may have the
 //!   block back at once, since the lane keeps an owner's commands in order. Nobody else gets those bytes, as this block
@@ -28,7 +28,7 @@ use std::fmt;
 use gpubridge_abstractions::{DeviceBuffer, Error, ErrorKind};
 
 use arena::Arena;
-use bins::{Bins, Taken};
+use bins::Bins;
 use class::{CLASSES, GRANULE_BYTES, MAX_BLOCK_BYTES, class_bytes, class_of};
 pub use report::{ClassReport, PoolReport, PoolStats};
 
@@ -65,8 +65,8 @@ pub struct PoolConfig {
     pub min_chunk_bytes: u64,
     /// The largest chunk, unless one block needs more.
     pub max_chunk_bytes: u64,
-    /// The most pieces, live, idle and free, that chunks are cut into. Bounds the pool's tables on the host, which grow
-    /// on demand, to some 100 bytes each.
+    /// The most pieces, live, idle and free, that chunks are cut into; never more than 16 Mi. Bounds the pool's tables on
+    /// the host, which grow on demand, to some 100 bytes each.
     pub max_pieces: u32,
 }
 
@@ -81,10 +81,30 @@ impl Default for PoolConfig {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct BlockId(pub u32);
 
+impl BlockId {
+    /// Bits of a block's index; the class is above.
+    const INDEX_BITS: u32 = 24;
+
+    #[inline(always)]
+    fn new(class: usize, index: u32) -> Self {
+        Self((class as u32) << Self::INDEX_BITS | index)
+    }
+
+    #[inline(always)]
+    fn class(self) -> u8 {
+        (self.0 >> Self::INDEX_BITS) as u8
+    }
+
+    #[inline(always)]
+    fn index(self) -> u32 {
+        self.0 & ((1 << Self::INDEX_BITS) - 1)
+    }
+}
+
 /// What served an allocation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Source {
-    /// A released block of the same class.
+    /// A released block of the same class, or of the next.
     Bin,
     /// Free memory of a chunk that was there already.
     Arena,
@@ -171,14 +191,14 @@ impl Pool {
             bins: Bins::new(),
             completed: 0,
             largest_bytes: budget_bytes.min(MAX_BLOCK_BYTES),
-            arena: Arena::new(config.max_pieces),
+            arena: Arena::new(config.max_pieces.min(1 << BlockId::INDEX_BITS)),
             source,
             config,
             counters: Counters::default(),
         }
     }
 
-    /// Hands out a block of at least `size_bytes` to `owner`. Every command up to number `completed` has completed.
+    /// Hands out a block of at least `size_bytes` to `owner`, any number but `u64::MAX`. Every command up to number `completed` has completed.
     ///
     /// A hit neither blocks nor allocates. A miss takes some tens of nanoseconds more for each block that it evicts;
     /// only when it reserves a chunk does it wait for the driver. The pool's tables on the host grow by doubling.
@@ -193,17 +213,13 @@ impl Pool {
             return Err(self.refuse(size_bytes, None));
         }
         let class = class_of(size_bytes);
-        match self.bins.take(class, size_bytes, owner, completed) {
-            Some(Taken { index, address, block_bytes, same_owner }) => Ok(Allocation {
-                block: BlockId(index),
-                address,
-                size_bytes,
-                block_bytes,
-                source: Source::Bin,
-                same_owner,
-            }),
-            None => self.allocate_behind(class, size_bytes, owner, completed),
-        }
+        let (block, source, same_owner) = match self.bins.take(class, size_bytes, owner, completed) {
+            Some((index, same_owner)) => (BlockId::new(class, index), Source::Bin, same_owner),
+            None => self.allocate_behind(class, size_bytes, owner, completed)?,
+        };
+        // Put together here for all paths, or else a hit goes through memory that a miss writes.
+        let (address, block_bytes) = self.bins.range(block);
+        Ok(Allocation { block, address, size_bytes, block_bytes, source, same_owner })
     }
 
     /// Takes back a block from `owner`; commands up to number `fence` may still touch it. Returns the size that was
@@ -224,11 +240,17 @@ impl Pool {
         fence: u64,
         return_to_pool: bool,
     ) -> Result<u64, ReleaseError> {
-        let size_bytes = self.bins.release(block.0, owner, fence, return_to_pool)?;
+        let size_bytes = self.bins.release(block, owner, fence, return_to_pool)?;
         if !return_to_pool {
             self.give_returned();
         }
         Ok(size_bytes)
+    }
+
+    /// Makes the bytes of a block nobody's: whoever has it next is told to zero it, and gets it only once its fence has
+    /// completed. For a block that was released before it was zeroed for its owner. Neither blocks nor allocates.
+    pub fn disown(&mut self, block: BlockId) {
+        self.bins.disown(block);
     }
 
     /// Evicts every idle block whose fence has completed and gives wholly free chunks back to the driver, which may wait
@@ -252,7 +274,15 @@ impl Pool {
         size_bytes: u64,
         owner: u64,
         completed: u64,
-    ) -> Result<Allocation, Error> {
+    ) -> Result<(BlockId, Source, bool), Error> {
+        // A block of the next class wastes less than cutting up idle memory for one of this: in the traces it lowers the
+        // footprint by up to 7 % and misses by a third. The class after that gains little more.
+        let next = class + 1;
+        if next < CLASSES
+            && let Some((index, same_owner)) = self.bins.take(next, size_bytes, owner, completed)
+        {
+            return Ok((BlockId::new(next, index), Source::Bin, same_owner));
+        }
         self.completed = self.completed.max(completed);
         let block_bytes = self.block_bytes(class);
         self.give_returned();
@@ -267,7 +297,7 @@ impl Pool {
         let index = block_index(piece);
         let address = self.arena.address(piece);
         self.bins.adopt(index, class, size_bytes, address, block_bytes, owner);
-        Ok(Allocation { block: BlockId(index), address, size_bytes, block_bytes, source, same_owner: false })
+        Ok((BlockId::new(class, index), source, false))
     }
 
     /// Evicts the longest idle blocks until a piece of `block_bytes` is free. Stops early while another chunk is cheap:
@@ -408,11 +438,11 @@ impl fmt::Debug for Pool {
     }
 }
 
-/// Block and piece are two views of one thing; their tables differ in the sentinels before it.
+/// Block and piece are two views of one thing; the table of pieces has sentinels before them.
 fn block_index(piece: u32) -> u32 {
-    piece - Arena::FIRST + Bins::FIRST
+    piece - Arena::FIRST
 }
 
 fn piece_index(block: u32) -> u32 {
-    block - Bins::FIRST + Arena::FIRST
+    block + Arena::FIRST
 }

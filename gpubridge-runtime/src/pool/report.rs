@@ -124,7 +124,7 @@ impl Pool {
             driver_returns: self.counters.driver_returns,
             ..PoolStats::default()
         };
-        for (class, tally) in self.bins.tallies().iter().enumerate() {
+        for (class, tally) in self.bins.tallies().enumerate() {
             stats.live_block_bytes += tally.live() * self.block_bytes(class);
             stats.idle_bytes += tally.idle() * self.block_bytes(class);
             stats.live_count += tally.live();
@@ -142,7 +142,7 @@ impl Pool {
         let fragmentation =
             if stats.arena_free_bytes == 0 { 0.0 } else { 1.0 - ratio(largest_free_bytes, stats.arena_free_bytes) };
         let class_report = |class: usize| {
-            let tally = self.bins.tallies()[class];
+            let tally = self.bins.tally(class);
             ClassReport {
                 block_bytes: self.block_bytes(class),
                 live_count: tally.live(),
