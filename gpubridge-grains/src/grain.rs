@@ -4,7 +4,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 use gpubridge_abstractions::{
@@ -71,8 +71,12 @@ impl GrainRef {
         size_bytes: u64,
         memory_type: MemoryType,
     ) -> Result<AllocateResponse, Error> {
-        let mut message = AllocateMessage::new(self.silo.memory.envelope(), size_bytes);
+        let now = Instant::now();
+        let mut message = AllocateMessage::new(self.silo.memory.envelope_at(now), size_bytes);
         message.memory_type = memory_type;
+        if let Some(response) = self.silo.memory.allocate_idle(self.session(), &message, now) {
+            return Ok(response);
+        }
         loop {
             let session = self.session();
             match self.silo.memory.allocate_async(session, &message).await {
@@ -87,9 +91,10 @@ impl GrainRef {
     /// # Errors
     /// None but those of the grain's activation.
     pub async fn release(&self, handle: GpuMemoryHandle, return_to_pool: bool) -> Result<ReleaseResponse, Error> {
-        let mut message = ReleaseMessage::new(self.silo.memory.envelope(), handle.id);
+        let now = Instant::now();
+        let mut message = ReleaseMessage::new(self.silo.memory.envelope_at(now), handle.id);
         message.return_to_pool = return_to_pool;
-        self.with_session(|session| self.silo.memory.release(session, &message)).await
+        self.with_session(|session| self.silo.memory.release_at(session, &message, now)).await
     }
 
     /// Writes `data` into an allocation from element `offset_elements` on. The data is captured when the call is first

@@ -102,6 +102,43 @@ fn idle_blocks_are_evicted_longest_idle_first_to_make_room() {
 }
 
 #[test]
+fn of_several_bins_the_longest_idle_block_is_evicted_first() {
+    // 1 MiB: one block of each size fills it.
+    let (mut pool, sizes) = (pool_with(MIB, FakeDriver::default()), [128 * KIB, 384 * KIB, 512 * KIB]);
+    let [a, b, c] = sizes.map(|bytes| pool.allocate(bytes, 1, 0).expect("fits"));
+    for (block, fence) in [(b, 1), (c, 2), (a, 3)] {
+        pool.release(block.block, 1, fence, true).expect("live");
+    }
+    // Too large for 128 KiB, and of no class that idles.
+    assert_eq!(pool.allocate(256 * KIB, 1, 3).expect("fits").source, Source::Arena);
+    let idle: Vec<_> = pool.report().classes.iter().map(|class| (class.block_bytes, class.idle_count)).collect();
+    assert_eq!(idle, [(128 * KIB, 1), (256 * KIB, 0), (384 * KIB, 0), (512 * KIB, 1)]);
+}
+
+#[test]
+fn an_empty_bin_is_served_by_the_next_class_and_the_block_stays_of_that() {
+    let mut pool = pool();
+    let block = pool.allocate(KIB, 1, 0).expect("fits");
+    pool.release(block.block, 1, 0, true).expect("live");
+    assert_eq!(pool.allocate(768, 1, 0).expect("fits").source, Source::Arena, "two classes below");
+    let less = pool.allocate(KIB - 128, 1, 0).expect("fits");
+    assert_eq!((less.address, less.block_bytes, less.source), (block.address, KIB, Source::Bin));
+    assert_eq!(pool.release(less.block, 1, 0, true), Ok(KIB - 128));
+    assert_eq!(pool.allocate(KIB, 1, 0).expect("fits").address, block.address);
+}
+
+#[test]
+fn a_disowned_block_is_zeroed_for_everybody() {
+    let mut pool = pool();
+    let block = pool.allocate(KIB, 1, 0).expect("fits");
+    pool.release(block.block, 1, 5, true).expect("live");
+    pool.disown(block.block);
+    assert_eq!(pool.allocate_idle(KIB, 1, 4), None, "its fence holds for its last owner too");
+    let again = pool.allocate_idle(KIB, 1, 5).expect("it has completed");
+    assert_eq!((again.address, again.same_owner), (block.address, false));
+}
+
+#[test]
 fn live_blocks_are_never_evicted() {
     let (mut pool, live) = full(4);
     let error = pool.allocate(64, 1, ALL_DONE).expect_err("everything is live");

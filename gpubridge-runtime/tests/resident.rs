@@ -157,6 +157,19 @@ fn bytes_are_zero_for_another_owner_up_to_the_block_s_end() {
     assert_eq!(memory.metrics().pool_hit_count, 2);
 }
 
+/// More blocks than wait to be bound at once, used in another order, the first of them by a command of another session.
+#[test]
+fn blocks_are_bound_ahead_of_their_first_use_whoever_comes_first() {
+    let memory = memory();
+    let sessions = [session(&memory), session(&memory)];
+    let blocks: Vec<_> = (0..200).map(|at| (sessions[at % 2], allocate(&memory, sessions[at % 2], 64).id)).collect();
+    for (id, block) in blocks.into_iter().rev() {
+        let mut bytes = [1; 64];
+        read(&memory, id, block, &mut bytes).wait().expect("it is bound");
+        assert_eq!(bytes, [0; 64]);
+    }
+}
+
 #[test]
 fn an_unknown_kernel_is_an_answer_that_says_so() {
     let memory = memory();

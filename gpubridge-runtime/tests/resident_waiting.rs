@@ -10,7 +10,7 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use gpubridge_abstractions::{ErrorKind, GetMetricsMessage, RingConfig, ShutdownMessage};
+use gpubridge_abstractions::{ErrorKind, GetMetricsMessage, ReleaseMessage, RingConfig, ShutdownMessage};
 use gpubridge_runtime::ResidentMemory;
 use held::{HeldDevice, NEVER, allocate, open, read, session, write};
 
@@ -47,8 +47,10 @@ fn a_call_that_takes_over_a_slot_keeps_its_waker() {
     let memory: &'static ResidentMemory = Box::leak(Box::new(open(&device, RingConfig { slots: 2, ..SMALL })));
     let id = session(memory);
     let block = allocate(memory, id, 48).id;
-    device.hold();
     let (mut one, mut two) = ([0; 48], [0; 48]);
+    // The block is bound ahead of its first use, which would take a slot.
+    read(memory, id, block, &mut one).wait().expect("it is allocated");
+    device.hold();
     let mut keeps_its_slot = read(memory, id, block, &mut one);
     let mut first = read(memory, id, block, &mut two);
     assert!(poll(&mut keeps_its_slot).is_pending() && poll(&mut first).is_pending());
@@ -235,17 +237,20 @@ fn a_full_lane_takes_one_block_for_one_allocation_however_long_it_waits() {
     let memory = open(&device, RingConfig { slots: 2, ..SMALL });
     let id = session(&memory);
     let block = allocate(&memory, id, 64).id;
+    write(&memory, id, block, &[0; 8]).wait().expect("it is allocated");
     device.hold();
     let (mut one, mut two) = (write(&memory, id, block, &[1; 8]), write(&memory, id, block, &[2; 8]));
     assert!(poll(&mut one).is_pending() && poll(&mut two).is_pending());
+    // As many blocks as the lane has slots may wait to be bound; the next has to wait for room.
+    let unbound = [(); 2].map(|()| allocate(&memory, id, 64).id);
     thread::scope(|scope| {
         let waiting = scope.spawn(|| allocate(&memory, id, 64));
         // It holds its block before it finds the lane full, and no second one for any later look.
-        while memory.metrics().active_allocation_count < 2 {
+        while memory.metrics().active_allocation_count < 4 {
             thread::yield_now();
         }
         for _ in 0..1000 {
-            assert_eq!(memory.metrics().pool_hit_count + memory.metrics().pool_miss_count, 2);
+            assert_eq!(memory.metrics().pool_hit_count + memory.metrics().pool_miss_count, 4);
             thread::yield_now();
         }
         device.go_on();
@@ -253,5 +258,29 @@ fn a_full_lane_takes_one_block_for_one_allocation_however_long_it_waits() {
         assert!(poll(&mut one).is_ready() && poll(&mut two).is_ready());
         waiting.join().expect("no panic");
     });
-    assert_eq!(memory.totals(id).expect("it is open").allocations.count, 2);
+    assert_eq!(memory.totals(id).expect("it is open").allocations.count, 4);
+    for block in unbound {
+        write(&memory, id, block, &[3; 64]).wait().expect("they were bound");
+    }
+}
+
+/// A block is bound ahead of its first use, so one that is not used costs the lane nothing.
+#[test]
+fn a_block_that_is_released_unused_takes_no_room_in_the_lane() {
+    let device = HeldDevice::new();
+    let memory = open(&device, RingConfig { slots: 2, ..SMALL });
+    let id = session(&memory);
+    let block = allocate(&memory, id, 64).id;
+    write(&memory, id, block, &[0; 8]).wait().expect("it is allocated");
+    device.hold();
+    let (mut one, mut two) = (write(&memory, id, block, &[1; 8]), write(&memory, id, block, &[2; 8]));
+    assert!(poll(&mut one).is_pending() && poll(&mut two).is_pending());
+    for _ in 0..100 {
+        let unused = allocate(&memory, id, 64).id;
+        let message = ReleaseMessage::new(memory.envelope(), unused);
+        assert_eq!(memory.release(id, &message).expect("it is open").bytes_freed, 64);
+    }
+    device.go_on();
+    assert!(poll(&mut one).is_ready() && poll(&mut two).is_ready());
+    assert_eq!(memory.totals(id).expect("it is open").releases.count, 100);
 }

@@ -177,7 +177,7 @@ pub struct Bins {
     live_asked_bytes: u64,
     peak_live_bytes: u64,
     /// By class. Longer than needed, so that a class, a `u8`, needs no check.
-    bins: [Bin; 256],
+    bins: Box<[Bin; 256]>,
     /// By class, no more than the fence of its oldest block: that only ever grows, so it is looked up when a block is to
     /// be evicted, and costs a hit nothing.
     oldest: [u64; CLASSES],
@@ -187,11 +187,12 @@ pub struct Bins {
 
 impl Bins {
     pub fn new() -> Self {
+        let bins: Box<[Bin]> = (0..256).map(|_| Bin::default()).collect();
         Self {
             blocks: Vec::new(),
             live_asked_bytes: 0,
             peak_live_bytes: 0,
-            bins: std::array::from_fn(|_| Bin::default()),
+            bins: bins.try_into().expect("there are 256"),
             oldest: [0; CLASSES],
             returning: Bin::default(),
         }

@@ -222,6 +222,21 @@ impl Pool {
         Ok(Allocation { block, address, size_bytes, block_bytes, source, same_owner })
     }
 
+    /// [`Pool::allocate`] if a released block serves; `None` changes nothing. Neither blocks nor allocates.
+    #[inline]
+    pub fn allocate_idle(&mut self, size_bytes: u64, owner: u64, completed: u64) -> Option<Allocation> {
+        if size_bytes.wrapping_sub(1) >= self.largest_bytes {
+            return None;
+        }
+        let class = class_of(size_bytes);
+        let (block, same_owner) = match self.bins.take(class, size_bytes, owner, completed) {
+            Some((index, same_owner)) => (BlockId::new(class, index), same_owner),
+            None => self.take_next(class, size_bytes, owner, completed)?,
+        };
+        let (address, block_bytes) = self.bins.range(block);
+        Some(Allocation { block, address, size_bytes, block_bytes, source: Source::Bin, same_owner })
+    }
+
     /// Takes back a block from `owner`; commands up to number `fence` may still touch it. Returns the size that was
     /// asked for, in bytes. Neither blocks nor allocates.
     ///
@@ -266,6 +281,18 @@ impl Pool {
         class_bytes(class).min(self.largest_bytes)
     }
 
+    /// A released block of the class after `class`. It wastes less than cutting up idle memory for one of this: in the
+    /// traces that lowers the footprint by up to 5 % and the misses by up to a quarter. The class after gains little more.
+    #[inline(never)]
+    fn take_next(&mut self, class: usize, size_bytes: u64, owner: u64, completed: u64) -> Option<(BlockId, bool)> {
+        let next = class + 1;
+        if next == CLASSES {
+            return None;
+        }
+        let (index, same_owner) = self.bins.take(next, size_bytes, owner, completed)?;
+        Some((BlockId::new(next, index), same_owner))
+    }
+
     #[cold]
     #[inline(never)]
     fn allocate_behind(
@@ -275,13 +302,8 @@ impl Pool {
         owner: u64,
         completed: u64,
     ) -> Result<(BlockId, Source, bool), Error> {
-        // A block of the next class wastes less than cutting up idle memory for one of this: in the traces it lowers the
-        // footprint by up to 7 % and misses by a third. The class after that gains little more.
-        let next = class + 1;
-        if next < CLASSES
-            && let Some((index, same_owner)) = self.bins.take(next, size_bytes, owner, completed)
-        {
-            return Ok((BlockId::new(next, index), Source::Bin, same_owner));
+        if let Some((block, same_owner)) = self.take_next(class, size_bytes, owner, completed) {
+            return Ok((block, Source::Bin, same_owner));
         }
         self.completed = self.completed.max(completed);
         let block_bytes = self.block_bytes(class);

@@ -3,8 +3,8 @@
 use std::time::{Duration, Instant, SystemTime};
 
 use gpubridge_abstractions::{
-    AllocateMessage, AllocateResponse, AllocationId, Bind, Error, ErrorKind, GpuMemoryHandle, GpuMemoryInfo,
-    MemoryType, ReleaseMessage, ReleaseResponse,
+    AllocateMessage, AllocateResponse, AllocationId, Bind, DeviceSlot, Error, ErrorKind, GpuMemoryHandle,
+    GpuMemoryInfo, MemoryType, ReleaseMessage, ReleaseResponse,
 };
 
 use super::ResidentMemory;
@@ -13,7 +13,7 @@ use super::lifecycle::Wait;
 use super::refusal::Refusal;
 use super::session::{Allocation, Session, SessionId};
 use crate::park::now_or_wait;
-use crate::pool::Allocation as Block;
+use crate::pool::{Allocation as Block, BlockId};
 
 /// How long an allocation waits for commands under way, before it is refused memory that they may still touch: enough to
 /// zero gigabytes.
@@ -59,7 +59,35 @@ impl ResidentMemory {
     /// memory that there is. Allocates: no on a hit, once the session's
     /// table has room. Ordering: zeroing is ahead of every later request of the session.
     pub fn allocate(&self, session: SessionId, message: &AllocateMessage) -> Result<AllocateResponse, Error> {
-        now_or_wait(self.allocate_async(session, message))
+        match self.allocate_idle(session, message, Instant::now()) {
+            Some(response) => Ok(response),
+            None => now_or_wait(self.allocate_async(session, message)),
+        }
+    }
+
+    /// [`ResidentMemory::allocate`] at `now` where a released block serves and there is nothing to wait for or to refuse.
+    /// `None` otherwise; nothing has changed then.
+    ///
+    /// Blocking: never, but for the guard. Allocates: no, once the session's table has room. Ordering: as
+    /// [`ResidentMemory::allocate`].
+    pub fn allocate_idle(
+        &self,
+        session: SessionId,
+        message: &AllocateMessage,
+        now: Instant,
+    ) -> Option<AllocateResponse> {
+        let AllocateMessage { size_bytes, memory_type, .. } = *message;
+        let own = self.device_index;
+        if message.device_index.is_some_and(|index| index != own) {
+            return None;
+        }
+        let elapsed = self.clock.elapsed(now);
+        let allocated_at = self.clock.system_time_after(elapsed);
+        let request = Request { size_bytes, memory_type, allocated_at, contents_lost: false };
+        let id = self.lane(session).lock().allocate_idle(session, &request)?;
+        let handle = GpuMemoryHandle { id, size_bytes, memory_type, device_index: own, allocated_at };
+        let envelope = self.clock.envelope_after(elapsed);
+        Some(AllocateResponse::new(envelope, message.envelope.request_id, handle, true))
     }
 
     /// [`ResidentMemory::allocate`] for a task, which blocks a thread only while the driver reserves a chunk.
@@ -103,22 +131,35 @@ impl ResidentMemory {
     /// Blocking: never, but for the guard. Allocates: no. Ordering: commands under way finish with the block; later
     /// requests are refused.
     pub fn release(&self, session: SessionId, message: &ReleaseMessage) -> Result<ReleaseResponse, Error> {
+        self.release_at(session, message, Instant::now())
+    }
+
+    /// [`ResidentMemory::release`] at `now`, for a caller that has read the clock.
+    ///
+    /// # Errors
+    /// As [`ResidentMemory::release`].
+    pub fn release_at(
+        &self,
+        session: SessionId,
+        message: &ReleaseMessage,
+        now: Instant,
+    ) -> Result<ReleaseResponse, Error> {
         let freed = self.release_block(session, message).map_err(|refusal| refusal.into_error("release"))?;
         let (bytes_freed, returned) = freed.map_or((0, false), |bytes| (bytes, message.return_to_pool));
-        let envelope = self.clock.envelope(Instant::now());
+        let envelope = self.clock.envelope(now);
         Ok(ReleaseResponse::new(envelope, message.envelope.request_id, bytes_freed, returned))
     }
 
     fn release_block(&self, id: SessionId, message: &ReleaseMessage) -> Result<Option<u64>, Refusal> {
-        let mut lane = self.lane(id).lock();
-        lane.sessions.find(id)?;
-        lane.count_host_answered();
+        let mut guard = self.lane(id).lock();
+        let lane = &mut *guard;
         let session = lane.sessions.find(id)?;
+        lane.counters.host_answered += 1;
         let owner = session.owner;
         let Some(allocation) = session.allocations.remove(message.allocation) else { return Ok(None) };
         session.live_bytes -= allocation.size_bytes;
         session.tracker.record_release(allocation.size_bytes, message.return_to_pool);
-        give_back(&mut lane, owner, &allocation, message.return_to_pool);
+        give_back(lane, owner, &allocation, message.return_to_pool);
         Ok(Some(allocation.size_bytes))
     }
 
@@ -269,12 +310,49 @@ impl ResidentMemory {
     }
 }
 
+impl LaneState {
+    /// Gives a session a released block, if one serves and everything else has room.
+    #[inline]
+    fn allocate_idle(&mut self, id: SessionId, request: &Request) -> Option<AllocationId> {
+        let Request { size_bytes, memory_type, .. } = *request;
+        if self.stopped || self.binds.is_full() {
+            return None;
+        }
+        let generation = self.upcoming_generation().ok()?;
+        let Self { sessions, slots, submitter, .. } = self;
+        let session = sessions.find(id).ok()?;
+        let owner = session.owner;
+        let live_bytes = session.live_bytes.checked_add(size_bytes).filter(|sum| *sum <= session.quota_bytes)?;
+        let completed = submitter.completed_below();
+        let slot = slots.take(completed).ok()?;
+        let pool = self.pools[memory_type as usize].as_deref_mut();
+        let Some(block) = pool.and_then(|pool| pool.allocate_idle(size_bytes, owner, completed)) else {
+            slots.give_unused(slot);
+            return None;
+        };
+        let zero_bytes = if block.same_owner { 0 } else { block.block_bytes };
+        self.binds.push(id.index, Bind { slot, address: block.address, size_bytes, zero_bytes });
+        self.generation = generation;
+        self.counters.host_answered += 1;
+        session.live_bytes = live_bytes;
+        session.tracker.record_allocation(size_bytes, true);
+        Some(session.allocations.insert(generation, request.on(slot, block.block)))
+    }
+}
+
 /// What is to be allocated.
 struct Request {
     size_bytes: u64,
     memory_type: MemoryType,
     allocated_at: SystemTime,
     contents_lost: bool,
+}
+
+impl Request {
+    fn on(&self, device_slot: DeviceSlot, block: BlockId) -> Allocation {
+        let Self { size_bytes, memory_type, allocated_at, contents_lost } = *self;
+        Allocation { size_bytes, memory_type, contents_lost, device_slot, block, allocated_at }
+    }
 }
 
 /// A block that counts against a session's quota and is not bound yet. It is kept while the lane is full, so that a
@@ -331,19 +409,12 @@ fn place(
     let slot = lane.slots.take(completed)?;
     let zero_bytes = if block.same_owner { 0 } else { block.block_bytes };
     let bind = Bind { slot, address: block.address, size_bytes: request.size_bytes, zero_bytes };
-    if let Err(refusal) = lane.bind(id, &bind) {
+    if let Err(refusal) = lane.bind(id, bind) {
         // No command names it under this generation.
         lane.slots.give_unused(slot);
         return Err(refusal.into());
     }
-    let allocation = Allocation {
-        size_bytes: request.size_bytes,
-        memory_type: request.memory_type,
-        contents_lost: request.contents_lost,
-        device_slot: slot,
-        block: block.block,
-        allocated_at: request.allocated_at,
-    };
+    let allocation = request.on(slot, block.block);
     let placed = Placed { allocation, is_pool_hit: block.is_pool_hit(), owner: *owner };
     *reserved = None;
     Ok(placed)
@@ -371,7 +442,16 @@ fn undo(lane: &mut LaneState, id: SessionId, placed: &Placed) {
 /// Gives a block back to its pool; what is under way in the lane finishes with it first.
 pub(super) fn give_back(lane: &mut LaneState, owner: u64, allocation: &Allocation, return_to_pool: bool) {
     let fence = lane.submitter.next_sequence();
-    lane.slots.give(allocation.device_slot, fence);
-    let kept = lane.pool(allocation.memory_type).release(allocation.block, owner, fence, return_to_pool);
+    let withdrawn = lane.binds.withdraw(allocation.device_slot);
+    match withdrawn {
+        Some(_) => lane.slots.give_unused(allocation.device_slot),
+        None => lane.slots.give(allocation.device_slot, fence),
+    }
+    let pool = lane.pool(allocation.memory_type);
+    let kept = pool.release(allocation.block, owner, fence, return_to_pool);
     debug_assert!(kept.is_ok(), "a live allocation has a live block of its owner");
+    if withdrawn.is_some_and(|bind| bind.zero_bytes > 0) {
+        // The bytes are as their last owner left them.
+        pool.disown(allocation.block);
+    }
 }

@@ -6,9 +6,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use gpubridge_abstractions::{
     AllocationId, Bind, Capabilities, Command, Completions, ComputeMessage, Device, DeviceBuffer, DeviceSlot, Error,
-    ErrorKind, Lane, MemoryType, Opcode, PAYLOAD_WORDS, RingConfig, Submitter, Ticket,
+    ErrorKind, Lane, MemoryType, Opcode, PAYLOAD_WORDS, RingConfig, SubmitError, Submitter, Ticket,
 };
 
+use super::binds::Binds;
 use super::call::Operation;
 use super::operations::{compute_command, count_compute};
 use super::refusal::Refusal;
@@ -130,14 +131,17 @@ pub struct LaneState {
     pub(crate) kernels: LaneKernels,
     pub(crate) slots: DeviceSlots,
     pub(crate) counters: Counters,
-    pools: [Option<Box<Pool>>; MemoryType::ALL.len()],
+    pub(crate) binds: Binds,
+    /// The ring was terminated: no request is taken but releases and shutdowns.
+    pub(crate) stopped: bool,
+    pub(super) pools: [Option<Box<Pool>>; MemoryType::ALL.len()],
     source: Chunks,
     // By slot: the last command of the request that used it last, and its session.
     flights: Box<[(u64, u32)]>,
     honoured: Capabilities,
     /// Bytes of a slot's staging area.
     pub(crate) staging_bytes: usize,
-    generation: u64,
+    pub(super) generation: u64,
     generation_step: u64,
 }
 
@@ -158,6 +162,8 @@ impl LaneState {
             kernels,
             slots,
             counters: Counters::default(),
+            binds: Binds::new(slot_count),
+            stopped: false,
             pools: Default::default(),
             honoured: source.device.info().capabilities,
             source,
@@ -171,8 +177,9 @@ impl LaneState {
     /// Submits a command and wakes the device.
     #[inline]
     pub(crate) fn submit(&mut self, command: &Command, staged: &[u8]) -> Result<Ticket, Refusal> {
-        let ticket = self.submitter.try_submit(command, staged)?;
-        self.submitter.doorbell();
+        let Self { binds, submitter, completions, .. } = self;
+        let ticket = binds.submit_behind(&mut **submitter, &**completions, command, staged).map_err(refused)?;
+        submitter.doorbell();
         Ok(ticket)
     }
 
@@ -292,21 +299,39 @@ impl LaneState {
 
     /// A generation that was never issued.
     pub(crate) fn next_generation(&mut self) -> Result<u64, Refusal> {
+        self.generation = self.upcoming_generation()?;
+        Ok(self.generation)
+    }
+
+    /// The generation that is issued next.
+    #[inline]
+    pub(crate) fn upcoming_generation(&self) -> Result<u64, Refusal> {
         let next = self.generation + self.generation_step;
         // The upper bits are the epoch: beyond this lie the generations of the next run.
         if next >> AllocationId::COUNTER_BITS != self.generation >> AllocationId::COUNTER_BITS {
             return Err(Refusal::EpochExhausted);
         }
-        self.generation = next;
         Ok(next)
     }
 
-    /// Binds a device slot to a block, zeroing `zero_bytes` of it, ahead of every later command of the lane.
-    pub(crate) fn bind(&mut self, session: SessionId, bind: &Bind) -> Result<(), Refusal> {
-        let mut ticket = self.submit(&Command::new(Opcode::Bind, session.index, bind.to_payload()), &[])?;
-        // Nobody waits for it: a failure shows when the slot is used.
-        self.completions.abandon(&mut ticket);
+    /// Binds a device slot to a block, zeroing what the `Bind` says, ahead of every later command of the lane.
+    pub(crate) fn bind(&mut self, session: SessionId, bind: Bind) -> Result<(), Refusal> {
+        if self.stopped {
+            return Err(Refusal::Stopped);
+        }
+        if self.binds.is_full() {
+            self.binds.publish(&mut *self.submitter, &*self.completions).map_err(refused)?;
+        }
+        self.binds.push(session.index, bind);
         Ok(())
+    }
+}
+
+fn refused(error: SubmitError) -> Refusal {
+    match error {
+        SubmitError::Full => Refusal::Full,
+        SubmitError::Stopped => Refusal::Stopped,
+        SubmitError::TooLarge => Refusal::Call("a piece exceeds the staging area"),
     }
 }
 

@@ -13,6 +13,7 @@
 
 mod allocate;
 mod batch;
+mod binds;
 mod call;
 mod lane;
 mod lifecycle;
@@ -165,7 +166,12 @@ impl ResidentMemory {
 
     /// The envelope of a message made now. One clock reading; does not block or allocate.
     pub fn envelope(&self) -> Envelope {
-        self.clock.envelope(Instant::now())
+        self.envelope_at(Instant::now())
+    }
+
+    /// The envelope of a message made at `now`. Does not block or allocate.
+    pub fn envelope_at(&self, now: Instant) -> Envelope {
+        self.clock.envelope(now)
     }
 
     /// Writes a range of `staging` into an allocation.
