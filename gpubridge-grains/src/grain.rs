@@ -4,11 +4,11 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytemuck::Pod;
 use gpubridge_abstractions::{
-    AllocateMessage, AllocateResponse, AllocationId, ComputeMessage, Error, ErrorKind, GetMetricsMessage,
+    AllocateMessage, AllocateResponse, AllocationId, ComputeMessage, Envelope, Error, ErrorKind, GetMetricsMessage,
     GpuMemoryHandle, GpuMemoryInfo, KernelSpec, MemoryType, MetricsResponse, Parameters, ReadMessage, ReleaseMessage,
     ReleaseResponse, ResidentMemoryTotals, StagedRange, WriteMessage,
 };
@@ -71,12 +71,17 @@ impl GrainRef {
         size_bytes: u64,
         memory_type: MemoryType,
     ) -> Result<AllocateResponse, Error> {
-        let now = Instant::now();
-        let mut message = AllocateMessage::new(self.silo.memory.envelope_at(now), size_bytes);
+        let now_us = self.silo.memory.timestamp_us();
+        let mut message = AllocateMessage::new(Envelope::at(now_us), size_bytes);
         message.memory_type = memory_type;
-        if let Some(response) = self.silo.memory.allocate_idle(self.session(), &message, now) {
-            return Ok(response);
+        // What mostly serves needs no future, and its message is not kept in one.
+        match self.silo.memory.allocate_idle(self.session(), &message, now_us) {
+            Some(response) => Ok(response),
+            None => self.allocate_or_wait(message).await,
         }
+    }
+
+    async fn allocate_or_wait(&self, message: AllocateMessage) -> Result<AllocateResponse, Error> {
         loop {
             let session = self.session();
             match self.silo.memory.allocate_async(session, &message).await {
@@ -91,10 +96,17 @@ impl GrainRef {
     /// # Errors
     /// None but those of the grain's activation.
     pub async fn release(&self, handle: GpuMemoryHandle, return_to_pool: bool) -> Result<ReleaseResponse, Error> {
-        let now = Instant::now();
-        let mut message = ReleaseMessage::new(self.silo.memory.envelope_at(now), handle.id);
+        let now_us = self.silo.memory.timestamp_us();
+        let mut message = ReleaseMessage::new(Envelope::at(now_us), handle.id);
         message.return_to_pool = return_to_pool;
-        self.with_session(|session| self.silo.memory.release_at(session, &message, now)).await
+        match self.silo.memory.release_at(self.session(), &message, now_us) {
+            Some(response) => Ok(response),
+            None => self.release_once_active(message).await,
+        }
+    }
+
+    async fn release_once_active(&self, message: ReleaseMessage) -> Result<ReleaseResponse, Error> {
+        self.with_session(|session| self.silo.memory.release(session, &message)).await
     }
 
     /// Writes `data` into an allocation from element `offset_elements` on. The data is captured when the call is first

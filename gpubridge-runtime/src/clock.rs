@@ -31,34 +31,18 @@ impl Clock {
 
     /// `now` as system time.
     pub(crate) fn system_time(&self, now: Instant) -> SystemTime {
-        self.system_time_after(self.elapsed(now))
-    }
-
-    /// The system time so long after it was made.
-    #[inline]
-    pub(crate) fn system_time_after(&self, elapsed: Duration) -> SystemTime {
-        self.started_at + elapsed
+        self.started_at + self.elapsed(now)
     }
 
     /// `now` in microseconds since the Unix epoch.
     pub(crate) fn timestamp_us(&self, now: Instant) -> u64 {
-        self.timestamp_us_after(self.elapsed(now))
-    }
-
-    #[inline]
-    fn timestamp_us_after(&self, elapsed: Duration) -> u64 {
+        let elapsed = self.elapsed(now);
         // Not `as_micros`, which divides 128-bit numbers.
         self.started_us + elapsed.as_secs() * 1_000_000 + u64::from(elapsed.subsec_micros())
     }
 
     /// The envelope of a message made at `now`.
     pub(crate) fn envelope(&self, now: Instant) -> Envelope {
-        self.envelope_after(self.elapsed(now))
-    }
-
-    /// The envelope of a message made so long after the clock was.
-    #[inline]
-    pub(crate) fn envelope_after(&self, elapsed: Duration) -> Envelope {
-        Envelope::at(self.timestamp_us_after(elapsed))
+        Envelope::at(self.timestamp_us(now))
     }
 }

@@ -1,9 +1,9 @@
 //! Allocate, release, restore: answered by the host's pool, with a command in the lane ahead of a block's first use.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use gpubridge_abstractions::{
-    AllocateMessage, AllocateResponse, AllocationId, Bind, DeviceSlot, Error, ErrorKind, GpuMemoryHandle,
+    AllocateMessage, AllocateResponse, AllocationId, Bind, DeviceSlot, Envelope, Error, ErrorKind, GpuMemoryHandle,
     GpuMemoryInfo, MemoryType, ReleaseMessage, ReleaseResponse,
 };
 
@@ -59,35 +59,35 @@ impl ResidentMemory {
     /// memory that there is. Allocates: no on a hit, once the session's
     /// table has room. Ordering: zeroing is ahead of every later request of the session.
     pub fn allocate(&self, session: SessionId, message: &AllocateMessage) -> Result<AllocateResponse, Error> {
-        match self.allocate_idle(session, message, Instant::now()) {
+        match self.allocate_idle(session, message, self.timestamp_us()) {
             Some(response) => Ok(response),
             None => now_or_wait(self.allocate_async(session, message)),
         }
     }
 
-    /// [`ResidentMemory::allocate`] at `now` where a released block serves and there is nothing to wait for or to refuse.
-    /// `None` otherwise; nothing has changed then.
+    /// [`ResidentMemory::allocate`] where a released block serves and there is nothing to wait for or to refuse: the most
+    /// frequent case, without a future. `None` otherwise; nothing has changed then. `now_us` is a reading of
+    /// [`ResidentMemory::timestamp_us`].
     ///
     /// Blocking: never, but for the guard. Allocates: no, once the session's table has room. Ordering: as
     /// [`ResidentMemory::allocate`].
+    #[inline]
     pub fn allocate_idle(
         &self,
         session: SessionId,
         message: &AllocateMessage,
-        now: Instant,
+        now_us: u64,
     ) -> Option<AllocateResponse> {
         let AllocateMessage { size_bytes, memory_type, .. } = *message;
         let own = self.device_index;
         if message.device_index.is_some_and(|index| index != own) {
             return None;
         }
-        let elapsed = self.clock.elapsed(now);
-        let allocated_at = self.clock.system_time_after(elapsed);
+        let allocated_at = UNIX_EPOCH + Duration::from_micros(now_us);
         let request = Request { size_bytes, memory_type, allocated_at, contents_lost: false };
         let id = self.lane(session).lock().allocate_idle(session, &request)?;
         let handle = GpuMemoryHandle { id, size_bytes, memory_type, device_index: own, allocated_at };
-        let envelope = self.clock.envelope_after(elapsed);
-        Some(AllocateResponse::new(envelope, message.envelope.request_id, handle, true))
+        Some(AllocateResponse::new(Envelope::at(now_us), message.envelope.request_id, handle, true))
     }
 
     /// [`ResidentMemory::allocate`] for a task, which blocks a thread only while the driver reserves a chunk.
@@ -131,23 +131,16 @@ impl ResidentMemory {
     /// Blocking: never, but for the guard. Allocates: no. Ordering: commands under way finish with the block; later
     /// requests are refused.
     pub fn release(&self, session: SessionId, message: &ReleaseMessage) -> Result<ReleaseResponse, Error> {
-        self.release_at(session, message, Instant::now())
+        self.release_at(session, message, self.timestamp_us()).ok_or_else(|| Refusal::NoSession.into_error("release"))
     }
 
-    /// [`ResidentMemory::release`] at `now`, for a caller that has read the clock.
-    ///
-    /// # Errors
-    /// As [`ResidentMemory::release`].
-    pub fn release_at(
-        &self,
-        session: SessionId,
-        message: &ReleaseMessage,
-        now: Instant,
-    ) -> Result<ReleaseResponse, Error> {
-        let freed = self.release_block(session, message).map_err(|refusal| refusal.into_error("release"))?;
+    /// [`ResidentMemory::release`] for a caller that has read the clock: `now_us` is a reading of
+    /// [`ResidentMemory::timestamp_us`]. `None` without a session.
+    #[inline]
+    pub fn release_at(&self, session: SessionId, message: &ReleaseMessage, now_us: u64) -> Option<ReleaseResponse> {
+        let freed = self.release_block(session, message).ok()?;
         let (bytes_freed, returned) = freed.map_or((0, false), |bytes| (bytes, message.return_to_pool));
-        let envelope = self.clock.envelope(now);
-        Ok(ReleaseResponse::new(envelope, message.envelope.request_id, bytes_freed, returned))
+        Some(ReleaseResponse::new(Envelope::at(now_us), message.envelope.request_id, bytes_freed, returned))
     }
 
     fn release_block(&self, id: SessionId, message: &ReleaseMessage) -> Result<Option<u64>, Refusal> {
@@ -312,7 +305,6 @@ impl ResidentMemory {
 
 impl LaneState {
     /// Gives a session a released block, if one serves and everything else has room.
-    #[inline]
     fn allocate_idle(&mut self, id: SessionId, request: &Request) -> Option<AllocationId> {
         let Request { size_bytes, memory_type, .. } = *request;
         if self.stopped || self.binds.is_full() {

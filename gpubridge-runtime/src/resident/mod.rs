@@ -166,12 +166,12 @@ impl ResidentMemory {
 
     /// The envelope of a message made now. One clock reading; does not block or allocate.
     pub fn envelope(&self) -> Envelope {
-        self.envelope_at(Instant::now())
+        self.clock.envelope(Instant::now())
     }
 
-    /// The envelope of a message made at `now`. Does not block or allocate.
-    pub fn envelope_at(&self, now: Instant) -> Envelope {
-        self.clock.envelope(now)
+    /// Now, in microseconds since the Unix epoch, as it stands in envelopes. One clock reading; does not block or allocate.
+    pub fn timestamp_us(&self) -> u64 {
+        self.clock.timestamp_us(Instant::now())
     }
 
     /// Writes a range of `staging` into an allocation.
