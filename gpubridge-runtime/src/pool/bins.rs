@@ -26,7 +26,7 @@ struct Block {
     address: u64,
     owner: u64,
     /// Every command up to this number may still touch the bytes. Also the age of an idle block: the last command before
-    /// its release.
+    /// it was released, or before its last use if nothing used it since.
     fence: u64,
     /// The size that the present owner asked for, the class and the state: one comparison shows a live block of a class.
     word: u64,
@@ -162,11 +162,10 @@ impl Bin {
         self.tally.adopted += 1;
         let blocks = self.tally.adopted - self.tally.evicted;
         if blocks > self.places.len() as u64 {
-            let mut places = Vec::with_capacity((self.places.len() * 2).max(4));
-            places.extend((0..self.count()).map(|at| self.at(at)));
-            (self.first, self.end) = (0, places.len() as u32);
-            places.resize(places.capacity(), 0);
-            self.places = places.into_boxed_slice();
+            let room = (self.places.len() * 2).max(4);
+            let idle = self.count();
+            self.places = (0..room as u32).map(|at| if at < idle { self.at(at) } else { 0 }).collect();
+            (self.first, self.end) = (0, idle);
         }
     }
 }
@@ -178,8 +177,8 @@ pub struct Bins {
     peak_live_bytes: u64,
     /// By class. Longer than needed, so that a class, a `u8`, needs no check.
     bins: Box<[Bin; 256]>,
-    /// By class, no more than the fence of its oldest block: that only ever grows, so it is looked up when a block is to
-    /// be evicted, and costs a hit nothing.
+    /// By class, no more than the fence of its oldest block, which hardly ever falls: so it is looked up when a block is
+    /// to be evicted, and costs a hit nothing.
     oldest: [u64; CLASSES],
     /// The blocks on their way to the arena, waiting for their fence.
     returning: Bin,

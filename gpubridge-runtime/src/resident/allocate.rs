@@ -433,11 +433,14 @@ fn undo(lane: &mut LaneState, id: SessionId, placed: &Placed) {
 
 /// Gives a block back to its pool; what is under way in the lane finishes with it first.
 pub(super) fn give_back(lane: &mut LaneState, owner: u64, allocation: &Allocation, return_to_pool: bool) {
-    let fence = lane.submitter.next_sequence();
+    let mut fence = lane.submitter.next_sequence();
     let withdrawn = lane.binds.withdraw(allocation.device_slot);
-    match withdrawn {
-        Some(_) => lane.slots.give_unused(allocation.device_slot),
-        None => lane.slots.give(allocation.device_slot, fence),
+    if withdrawn.is_some() {
+        // No command named it: what held for the block and the slot before is all that holds.
+        fence = 0;
+        lane.slots.give_unused(allocation.device_slot);
+    } else {
+        lane.slots.give(allocation.device_slot, fence);
     }
     let pool = lane.pool(allocation.memory_type);
     let kept = pool.release(allocation.block, owner, fence, return_to_pool);
