@@ -18,9 +18,6 @@ use crate::park::thread_waker;
 
 /// Looks at the answer between two looks at the clock.
 const SPINS_PER_LOOK: u32 = 64;
-/// Looks at the answer in the first poll of a call: longer than a command takes behind the `Bind` of its block, shorter
-/// than a task takes to be woken.
-const SPINS_PER_POLL: u32 = 256;
 /// How long [`Call::wait`] spins before it parks.
 const SPIN: Duration = Duration::from_micros(20);
 /// One call in this many has its latency recorded.
@@ -399,7 +396,7 @@ impl<O: Operation> Future for Call<'_, O> {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let call = self.get_mut();
         // A lane that is not deep answers sooner than a waker does.
-        let spins = if call.registered || !call.memory.may_spin() { 1 } else { SPINS_PER_POLL };
+        let spins = if call.registered || !call.memory.may_spin() { 1 } else { SPINS_PER_LOOK };
         for _ in 0..spins {
             match call.advance() {
                 Progress::Done(answer) => return Poll::Ready(call.respond(answer)),
