@@ -247,7 +247,7 @@ impl ResidentMemory {
         let until = Wait { started: Instant::now(), deadline: RELIEF };
         for lane in &self.lanes {
             let fence = lane.lock().trim();
-            while fence.is_some_and(|fence| lane.lock().submitter.completed_below() < fence)
+            while fence.is_some_and(|fence| lane.lock().producer.completed_below() < fence)
                 && self.a_moment(id, until).await.is_ok()
             {}
             lane.lock().trim();
@@ -307,15 +307,15 @@ impl LaneState {
     /// Gives a session a released block, if one serves and everything else has room.
     fn allocate_idle(&mut self, id: SessionId, request: &Request) -> Option<AllocationId> {
         let Request { size_bytes, memory_type, .. } = *request;
-        if self.stopped || self.binds.is_full() {
+        if self.stopped || !self.producer.may_bind() {
             return None;
         }
         let generation = self.upcoming_generation().ok()?;
-        let Self { sessions, slots, submitter, .. } = self;
+        let Self { sessions, slots, producer, .. } = self;
         let session = sessions.find(id).ok()?;
         let owner = session.owner;
         let live_bytes = session.live_bytes.checked_add(size_bytes).filter(|sum| *sum <= session.quota_bytes)?;
-        let completed = submitter.completed_below();
+        let completed = producer.completed_below();
         let slot = slots.take(completed).ok()?;
         let pool = self.pools[memory_type as usize].as_deref_mut();
         let Some(block) = pool.and_then(|pool| pool.allocate_idle(size_bytes, owner, completed)) else {
@@ -323,7 +323,7 @@ impl LaneState {
             return None;
         };
         let zero_bytes = if block.same_owner { 0 } else { block.block_bytes };
-        self.binds.push(id.index, Bind { slot, address: block.address, size_bytes, zero_bytes });
+        producer.keep(id.index, Bind { slot, address: block.address, size_bytes, zero_bytes });
         self.generation = generation;
         self.counters.host_answered += 1;
         session.live_bytes = live_bytes;
@@ -393,7 +393,7 @@ fn place(
     reserved: &mut Option<Reserved>,
 ) -> Result<Placed, Failure> {
     lane.sessions.find(id)?;
-    let completed = lane.submitter.completed_below();
+    let completed = lane.producer.completed_below();
     let Reserved { block, owner } = match reserved {
         Some(reserved) => reserved,
         None => reserved.insert(reserve(lane, id, request, completed)?),
@@ -414,7 +414,7 @@ fn place(
 
 /// Gives back a block that was never bound.
 fn give_up(lane: &mut LaneState, id: SessionId, request: &Request, reserved: &Reserved) {
-    let fence = lane.submitter.next_sequence();
+    let fence = lane.producer.next_sequence();
     // The bytes are as their last owner left them, so they must not count as this owner's: not to its bin.
     let kept = lane.pool(request.memory_type).release(reserved.block.block, reserved.owner, fence, false);
     debug_assert!(kept.is_ok(), "the block was live and the owner's");
@@ -433,8 +433,8 @@ fn undo(lane: &mut LaneState, id: SessionId, placed: &Placed) {
 
 /// Gives a block back to its pool; what is under way in the lane finishes with it first.
 pub(super) fn give_back(lane: &mut LaneState, owner: u64, allocation: &Allocation, return_to_pool: bool) {
-    let mut fence = lane.submitter.next_sequence();
-    let withdrawn = lane.binds.withdraw(allocation.device_slot);
+    let mut fence = lane.producer.next_sequence();
+    let withdrawn = lane.producer.withdraw(allocation.device_slot);
     if withdrawn.is_some() {
         // No command named it: what held for the block and the slot before is all that holds.
         fence = 0;

@@ -231,8 +231,7 @@ impl Batch {
         for run in calls[..prepared].chunk_by(same_lane) {
             let first = self.tickets.len();
             let lane = lanes.of(memory.lane_index(run[0].session));
-            if let Err(refusal) = lane.submitter.try_submit_run(&commands[first..first + run.len()], &mut self.tickets)
-            {
+            if let Err(refusal) = lane.producer.try_submit_run(&commands[first..first + run.len()], &mut self.tickets) {
                 refused = Some(refusal.into());
                 break;
             }

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use gpubridge_abstractions::{
     AllocationId, Bind, Capabilities, Command, Completions, ComputeMessage, Device, DeviceBuffer, DeviceSlot, Error,
-    ErrorKind, Lane, MemoryType, Opcode, PAYLOAD_WORDS, RingConfig, SubmitError, Submitter, Ticket,
+    ErrorKind, Lane, MemoryType, Opcode, PAYLOAD_WORDS, RingConfig, Ticket,
 };
 
-use super::binds::Binds;
 use super::call::Operation;
 use super::operations::{compute_command, count_compute};
+use super::producer::Producer;
 use super::refusal::Refusal;
 use super::session::{SessionId, Sessions, Turn};
 use super::wait::Waiters;
@@ -57,7 +57,7 @@ impl LaneHost {
 
     pub(crate) fn progress(&self) -> LaneProgress {
         let mut lane = self.lock();
-        LaneProgress { next: lane.submitter.next_sequence(), completed: lane.submitter.completed_below() }
+        LaneProgress { next: lane.producer.next_sequence(), completed: lane.producer.completed_below() }
     }
 }
 
@@ -87,7 +87,7 @@ impl<'m> LaneGuards<'m> {
 
 impl Drop for LaneGuards<'_> {
     fn drop(&mut self) {
-        self.0.iter_mut().flatten().for_each(|lane| lane.submitter.doorbell());
+        self.0.iter_mut().flatten().for_each(|lane| lane.producer.doorbell());
     }
 }
 
@@ -125,13 +125,12 @@ pub struct Counters {
 /// What lies under a lane's guard.
 #[derive(Debug)]
 pub struct LaneState {
-    pub(crate) submitter: Box<dyn Submitter>,
+    pub(crate) producer: Producer,
     pub(crate) completions: Arc<dyn Completions>,
     pub(crate) sessions: Sessions,
     pub(crate) kernels: LaneKernels,
     pub(crate) slots: DeviceSlots,
     pub(crate) counters: Counters,
-    pub(crate) binds: Binds,
     /// The ring was terminated: no request is taken but releases and shutdowns.
     pub(crate) stopped: bool,
     pub(super) pools: [Option<Box<Pool>>; MemoryType::ALL.len()],
@@ -156,13 +155,12 @@ impl LaneState {
         generations: Generations,
     ) -> Self {
         Self {
-            submitter: lane.submitter,
+            producer: Producer::new(lane.submitter, Arc::clone(&lane.completions), slot_count),
             completions: lane.completions,
             sessions: Sessions::default(),
             kernels,
             slots,
             counters: Counters::default(),
-            binds: Binds::new(slot_count),
             stopped: false,
             pools: Default::default(),
             honoured: source.device.info().capabilities,
@@ -177,9 +175,8 @@ impl LaneState {
     /// Submits a command and wakes the device.
     #[inline]
     pub(crate) fn submit(&mut self, command: &Command, staged: &[u8]) -> Result<Ticket, Refusal> {
-        let Self { binds, submitter, completions, .. } = self;
-        let ticket = binds.submit_behind(&mut **submitter, &**completions, command, staged).map_err(refused)?;
-        submitter.doorbell();
+        let ticket = self.producer.try_submit(command, staged)?;
+        self.producer.doorbell();
         Ok(ticket)
     }
 
@@ -198,7 +195,7 @@ impl LaneState {
         }
         let mut command = Command::new(Opcode::Skip, id.index, [0; PAYLOAD_WORDS]);
         operation.command(&session.allocations, &mut self.kernels, self.staging_bytes, &mut command)?;
-        let ticket = self.submitter.try_submit(&command, operation.staged())?;
+        let ticket = self.producer.try_submit(&command, operation.staged())?;
         let last = operation.submitted(session, &mut self.counters);
         if last {
             session.turn = 0;
@@ -278,13 +275,13 @@ impl LaneState {
     /// Gives the driver back what no block needs. Returns the number of the next command if something that idles still
     /// waits for earlier ones.
     pub(crate) fn trim(&mut self) -> Option<u64> {
-        let completed = self.submitter.completed_below();
+        let completed = self.producer.completed_below();
         let mut waits = false;
         for pool in self.pools.iter_mut().flatten() {
             pool.trim(completed);
             waits |= pool.stats().idle_bytes > 0;
         }
-        waits.then(|| self.submitter.next_sequence())
+        waits.then(|| self.producer.next_sequence())
     }
 
     /// A request that the host answered itself.
@@ -319,19 +316,7 @@ impl LaneState {
         if self.stopped {
             return Err(Refusal::Stopped);
         }
-        if self.binds.is_full() {
-            self.binds.publish(&mut *self.submitter, &*self.completions).map_err(refused)?;
-        }
-        self.binds.push(session.index, bind);
-        Ok(())
-    }
-}
-
-fn refused(error: SubmitError) -> Refusal {
-    match error {
-        SubmitError::Full => Refusal::Full,
-        SubmitError::Stopped => Refusal::Stopped,
-        SubmitError::TooLarge => Refusal::Call("a piece exceeds the staging area"),
+        Ok(self.producer.bind(session.index, bind)?)
     }
 }
 

@@ -13,13 +13,13 @@
 
 mod allocate;
 mod batch;
-mod binds;
 mod call;
 mod lane;
 mod lifecycle;
 #[cfg(test)]
 mod model;
 mod operations;
+mod producer;
 mod refusal;
 mod report;
 mod session;
@@ -258,7 +258,7 @@ impl ResidentMemory {
     fn submit<O: Operation>(&self, id: SessionId, operation: &mut O, turn: Turn) -> Result<(Ticket, bool), Refusal> {
         let mut lane = self.lane(id).lock();
         let submitted = lane.submit_turn(id, operation, turn)?;
-        lane.submitter.doorbell();
+        lane.producer.doorbell();
         Ok(submitted)
     }
 
