@@ -70,6 +70,9 @@ impl ServedLane {
         while let Some(grain) = self.resumed.pop() {
             self.resume(index, grain, kernels, worker);
         }
+        if !self.device.has_news() {
+            return false;
+        }
         let mut count = 0;
         while count < BATCH {
             let arrival = &mut self.batch[count];

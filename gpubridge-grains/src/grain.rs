@@ -4,7 +4,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytemuck::Pod;
 use gpubridge_abstractions::{
@@ -124,8 +124,9 @@ impl GrainRef {
         let bytes: &[u8] = bytemuck::cast_slice(data);
         let staged = StagedRange { offset_bytes: 0, size_bytes: bytes.len() as u64 };
         let offset_bytes = offset_bytes::<T>(offset_elements);
-        let message = WriteMessage::new(self.silo.memory.envelope(), handle.id, offset_bytes, staged);
-        self.call(self.silo.memory.write(self.session(), &message, bytes), [Some(handle.id), None, None])
+        let made = Instant::now();
+        let message = WriteMessage::new(self.silo.memory.envelope_at(made), handle.id, offset_bytes, staged);
+        self.call(self.silo.memory.write_at(made, self.session(), &message, bytes), [Some(handle.id), None, None])
     }
 
     /// Reads elements into `target`, from element `offset_elements` of an allocation on. Allocates nothing.
@@ -141,8 +142,9 @@ impl GrainRef {
         let bytes: &mut [u8] = bytemuck::cast_slice_mut(target);
         let staged = StagedRange { offset_bytes: 0, size_bytes: bytes.len() as u64 };
         let offset_bytes = offset_bytes::<T>(offset_elements);
-        let message = ReadMessage::new(self.silo.memory.envelope(), handle.id, offset_bytes, staged);
-        self.call(self.silo.memory.read(self.session(), &message, bytes), [Some(handle.id), None, None])
+        let made = Instant::now();
+        let message = ReadMessage::new(self.silo.memory.envelope_at(made), handle.id, offset_bytes, staged);
+        self.call(self.silo.memory.read_at(made, self.session(), &message, bytes), [Some(handle.id), None, None])
     }
 
     /// Reads `count` elements from element `offset_elements` of an allocation on.
@@ -175,6 +177,7 @@ impl GrainRef {
     /// # Errors
     /// `NotFound` for an unknown kernel or handle; `InvalidArgument` for what the kernel's checks refuse;
     /// `KernelBuild` with the compiler's text; `KernelFault`; `ContentsLost`; `Timeout`.
+    #[inline]
     pub fn compute(
         &self,
         kernel: impl Into<KernelSpec>,
@@ -183,9 +186,10 @@ impl GrainRef {
         parameters: Parameters,
     ) -> GrainCall<'_, Compute> {
         let (input, output) = (input.map(|handle| handle.id), output.map(|handle| handle.id));
-        let mut message = ComputeMessage::new(self.silo.memory.envelope(), kernel, input, output);
+        let made = Instant::now();
+        let mut message = ComputeMessage::new(self.silo.memory.envelope_at(made), kernel, input, output);
         message.parameters = parameters;
-        let call = self.silo.memory.compute(self.session(), &message).or_error();
+        let call = self.silo.memory.compute_at(made, self.session(), &message).or_error();
         self.call(call, [input, parameters.operand, output])
     }
 
@@ -284,6 +288,7 @@ impl GrainRef {
         self.silo.deactivate(&self.entry).await
     }
 
+    #[inline]
     fn session(&self) -> SessionId {
         self.entry.touch(&self.silo);
         self.entry.session_or_refusing()
@@ -293,6 +298,7 @@ impl GrainRef {
         self.silo.activate(&self.entry).await
     }
 
+    #[inline]
     fn call<'g, O: Operation>(&'g self, call: Call<'g, O>, names: [Option<AllocationId>; 3]) -> GrainCall<'g, O> {
         GrainCall { grain: self, call, names, pending: None }
     }
@@ -373,6 +379,7 @@ impl<'g, O: Operation> GrainCall<'g, O> {
     ///
     /// # Errors
     /// As the method that made the call.
+    #[inline]
     pub fn wait(mut self) -> Result<O::Response, Error> {
         loop {
             match self.call.wait_here() {

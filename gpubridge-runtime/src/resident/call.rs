@@ -33,7 +33,7 @@ pub struct Timing {
 impl Timing {
     /// Microseconds from start to end.
     pub(crate) fn total_us(&self) -> f64 {
-        self.ended.saturating_duration_since(self.started).as_nanos() as f64 / 1e3
+        self.ended.saturating_duration_since(self.started).as_secs_f64() * 1e6
     }
 }
 
@@ -114,6 +114,7 @@ pub struct Call<'m, O: Operation> {
 }
 
 impl<'m, O: Operation> Call<'m, O> {
+    #[inline]
     pub(crate) fn new(
         memory: &'m ResidentMemory,
         session: SessionId,
@@ -161,6 +162,7 @@ impl<'m, O: Operation> Call<'m, O> {
     ///
     /// # Errors
     /// As [`Call::wait`].
+    #[inline]
     pub fn wait_here(&mut self) -> Result<O::Response, Error> {
         match self.spin() {
             Poll::Ready(response) => response,
@@ -324,6 +326,7 @@ impl<'m, O: Operation> Call<'m, O> {
         self.started.elapsed() >= self.deadline
     }
 
+    #[inline]
     fn respond(&mut self, answer: Result<Completion, Refusal>) -> Result<O::Response, Error> {
         let timing = Timing { started: self.started, ended: Instant::now() };
         self.operation.respond(self.memory, timing, answer)

@@ -166,7 +166,13 @@ impl ResidentMemory {
 
     /// The envelope of a message made now. One clock reading; does not block or allocate.
     pub fn envelope(&self) -> Envelope {
-        self.clock.envelope(Instant::now())
+        self.envelope_at(Instant::now())
+    }
+
+    /// The envelope of a message made at `made`, for a caller that has read the clock. Does not block or allocate.
+    #[inline]
+    pub fn envelope_at(&self, made: Instant) -> Envelope {
+        self.clock.envelope(made)
     }
 
     /// Now, in microseconds since the Unix epoch, as it stands in envelopes. One clock reading; does not block or allocate.
@@ -188,8 +194,19 @@ impl ResidentMemory {
         message: &WriteMessage,
         staging: &'d [u8],
     ) -> Call<'m, Write<'d>> {
-        let turn = message.envelope.request_id.0;
-        Call::new(self, session, turn, Instant::now(), Write::new(message, staging))
+        self.write_at(Instant::now(), session, message, staging)
+    }
+
+    /// [`ResidentMemory::write`] for a call made at `made`, for a caller that has read the clock.
+    #[inline]
+    pub fn write_at<'m, 'd: 'm>(
+        &'m self,
+        made: Instant,
+        session: SessionId,
+        message: &WriteMessage,
+        staging: &'d [u8],
+    ) -> Call<'m, Write<'d>> {
+        Call::new(self, session, message.envelope.request_id.0, made, Write::new(message, staging))
     }
 
     /// Reads from an allocation into a range of `staging`.
@@ -204,8 +221,19 @@ impl ResidentMemory {
         message: &ReadMessage,
         staging: &'d mut [u8],
     ) -> Call<'m, Read<'d>> {
-        let turn = message.envelope.request_id.0;
-        Call::new(self, session, turn, Instant::now(), Read::new(message, staging))
+        self.read_at(Instant::now(), session, message, staging)
+    }
+
+    /// [`ResidentMemory::read`] for a call made at `made`, for a caller that has read the clock.
+    #[inline]
+    pub fn read_at<'m, 'd: 'm>(
+        &'m self,
+        made: Instant,
+        session: SessionId,
+        message: &ReadMessage,
+        staging: &'d mut [u8],
+    ) -> Call<'m, Read<'d>> {
+        Call::new(self, session, message.envelope.request_id.0, made, Read::new(message, staging))
     }
 
     /// Runs a kernel. A kernel's first call compiles it, which blocks.
@@ -217,7 +245,13 @@ impl ResidentMemory {
     ///
     /// Blocking, allocating and ordering: as [`ResidentMemory::write`].
     pub fn compute(&self, session: SessionId, message: &ComputeMessage) -> Call<'_, Compute> {
-        Call::new(self, session, message.envelope.request_id.0, Instant::now(), Compute::new(message))
+        self.compute_at(Instant::now(), session, message)
+    }
+
+    /// [`ResidentMemory::compute`] for a call made at `made`, for a caller that has read the clock.
+    #[inline]
+    pub fn compute_at(&self, made: Instant, session: SessionId, message: &ComputeMessage) -> Call<'_, Compute> {
+        Call::new(self, session, message.envelope.request_id.0, made, Compute::new(message))
     }
 
     /// Keeps up to `depth` computations in flight from this thread.

@@ -231,6 +231,7 @@ pub struct Compute {
 }
 
 impl Compute {
+    #[inline]
     pub(crate) fn new(message: &ComputeMessage) -> Self {
         Self { message: *message, is_cache_hit: true, failure_is_error: false }
     }
@@ -365,6 +366,7 @@ impl Operation for Compute {
 
 impl Call<'_, Compute> {
     /// The same, with an error where the response would say that the kernel did not run to its end.
+    #[inline]
     pub fn or_error(mut self) -> Self {
         self.operation_mut().failure_is_error = true;
         self

@@ -33,6 +33,14 @@ impl<M: Words> DeviceLane<M> {
         Self { memory, layout, next: 0 }
     }
 
+    /// Whether something of the next command has arrived: what [`DeviceLane::poll`] asks first, for a loop that waits.
+    #[inline]
+    pub fn has_news(&self) -> bool {
+        let first = self.layout.command(self.layout.slot(self.next));
+        // Relaxed: `poll` looks again.
+        layout::tagged(self.memory.words()[first].load(Relaxed), self.layout.lap(self.next))
+    }
+
     /// Reads the next command into `command`, if it has arrived whole, and returns where its answer belongs. Passes over
     /// [`Opcode::Skip`].
     ///

@@ -116,7 +116,7 @@ pub fn batches_follow_their_grain_through_deactivations(context: &Context) {
             let mut answers = Vec::new();
             let computations = (0..u64::from(COUNT)).map(|token| Computation {
                 grain: &grain,
-                kernel: COUNTER.into(),
+                kernel: COUNTER,
                 input: None,
                 output: Some(handle),
                 parameters: Parameters::new(),
