@@ -88,11 +88,10 @@ impl GrainBatch {
         self.batch.is_empty()
     }
 
-    /// Adds a computation to those that are submitted next.
-    #[inline]
+    /// Adds a computation to those that are submitted next. Its session is looked up later.
+    // Always: whatever is passed by way of the stack is written in other parts than it is read, and waits for that.
+    #[inline(always)]
     fn gather(&mut self, computation: &Computation<'_>) {
-        let entry = computation.grain.entry();
-        entry.touch(&self.shared);
         let KernelSpec { id, element, constants } = computation.kernel;
         let message = ComputeMessage {
             envelope: self.batch.envelope(),
@@ -103,9 +102,7 @@ impl GrainBatch {
             output: computation.output.as_ref().map(|handle| handle.id),
             parameters: computation.parameters,
         };
-        // The sessions of two silos have the same names.
-        let session = if computation.grain.is_of(&self.shared) { entry.session_or_refusing() } else { Entry::REFUSING };
-        self.calls.push(BatchCall { session, message, token: computation.token });
+        self.calls.push(BatchCall { session: Entry::REFUSING, message, token: computation.token });
     }
 
     /// Submits the calls that were gathered, which are for these grains.
@@ -115,6 +112,14 @@ impl GrainBatch {
             && let Some(oldest) = self.batch.next()
         {
             answered(oldest);
+        }
+        // With nothing between: with many grains few are in the cache, and so their lines come side by side.
+        for (call, grain) in self.calls.iter_mut().zip(grains) {
+            // The sessions of two silos have the same names.
+            if grain.is_of(&self.shared) {
+                grain.entry().touch(&self.shared);
+                call.session = grain.entry().session_or_refusing();
+            }
         }
         let mut done = 0;
         while done < grains.len() {

@@ -74,7 +74,10 @@ pub struct ReleaseTotals {
 
 /// Everything a grain did since its tracker was started.
 #[derive(Clone, Copy, Debug, PartialEq)]
+#[repr(C)]
 pub struct ResidentMemoryTotals {
+    /// Computations. The most frequent calls, so first: beside what else of its grain a call looks at.
+    pub computes: ComputeTotals,
     /// When the tracker was started.
     pub start_time: SystemTime,
     /// Allocations.
@@ -83,8 +86,6 @@ pub struct ResidentMemoryTotals {
     pub writes: TransferTotals,
     /// Reads.
     pub reads: TransferTotals,
-    /// Computations.
-    pub computes: ComputeTotals,
     /// Releases.
     pub releases: ReleaseTotals,
 }

@@ -75,7 +75,7 @@ impl Shared {
         let now = self.tick.fetch_add(1, Ordering::Relaxed) + 1;
         if let Some(period) = self.config.idle_after {
             let ticks = period.div_duration_f64(tick).ceil() as u32;
-            let idle = |entry: &Entry| now.wrapping_sub(entry.last_used.load(Ordering::Relaxed)) >= ticks;
+            let idle = |entry: &Entry| now.wrapping_sub(entry.hot.last_used.load(Ordering::Relaxed)) >= ticks;
             // A grain that cannot be saved stays active and is tried again.
             self.for_each_active(idle, |entry| wait(self.deactivate(entry)));
             self.forget_unused();

@@ -182,15 +182,22 @@ pub(crate) struct Shared {
 /// What the silo knows of one key.
 #[derive(Debug)]
 pub(crate) struct Entry {
+    hot: Hot,
     key: GrainKey,
-    lane: u32,
-    // Index and epoch of the session that serves the grain, or `NO_SESSION`.
-    session: AtomicU64,
-    last_used: AtomicU32,
     // The handle of the whole-grain buffer.
     pub(crate) stored: parking_lot::Mutex<Option<GpuMemoryHandle>>,
     // Held while the grain is activated, saved or deactivated: one of these at a time.
     state: tokio::sync::Mutex<State>,
+}
+
+/// What every call of a grain looks at: within one line.
+#[derive(Debug)]
+#[repr(align(16))]
+struct Hot {
+    // Index and epoch of the session that serves the grain, or `NO_SESSION`.
+    session: AtomicU64,
+    last_used: AtomicU32,
+    lane: u32,
 }
 
 /// What an activation knows of its record.
@@ -217,10 +224,8 @@ impl Entry {
 
     fn new(key: GrainKey, lane: u32) -> Self {
         Self {
+            hot: Hot { session: AtomicU64::new(NO_SESSION), last_used: AtomicU32::new(0), lane },
             key,
-            lane,
-            session: AtomicU64::new(NO_SESSION),
-            last_used: AtomicU32::new(0),
             stored: parking_lot::Mutex::new(None),
             state: tokio::sync::Mutex::default(),
         }
@@ -234,29 +239,29 @@ impl Entry {
     #[inline]
     pub(crate) fn session(&self) -> Option<SessionId> {
         // Acquire: pairs with the Release store in `publish`; the session is open before it is named here.
-        let packed = self.session.load(Ordering::Acquire);
+        let packed = self.hot.session.load(Ordering::Acquire);
         (packed != NO_SESSION).then(|| self.unpack(packed))
     }
 
     /// The session that serves the grain, or one that refuses every request.
     #[inline]
     pub(crate) fn session_or_refusing(&self) -> SessionId {
-        self.unpack(self.session.load(Ordering::Acquire))
+        self.unpack(self.hot.session.load(Ordering::Acquire))
     }
 
     fn unpack(&self, packed: u64) -> SessionId {
-        SessionId { lane: self.lane, index: (packed >> 32) as u32, epoch: packed as u32 }
+        SessionId { lane: self.hot.lane, index: (packed >> 32) as u32, epoch: packed as u32 }
     }
 
     fn publish(&self, session: Option<SessionId>) {
         let packed = session.map_or(NO_SESSION, |id| u64::from(id.index) << 32 | u64::from(id.epoch));
-        self.session.store(packed, Ordering::Release);
+        self.hot.session.store(packed, Ordering::Release);
     }
 
     /// Notes a call.
     #[inline]
     pub(crate) fn touch(&self, shared: &Shared) {
         // Relaxed: a tick more or less is a tick more or less of idle time.
-        self.last_used.store(shared.tick.load(Ordering::Relaxed), Ordering::Relaxed);
+        self.hot.last_used.store(shared.tick.load(Ordering::Relaxed), Ordering::Relaxed);
     }
 }

@@ -215,9 +215,13 @@ impl Batch {
         let mut lanes = memory.lock_lanes(calls.iter().map(|call| call.session));
         // All commands are prepared before the first is published. Once a line that the device looks at is being
         // written, whatever waits for a store of this thread waits for the device's copy of that line, too.
-        let mut refused = None;
+        // Nor is any before all sessions were looked at: with many of them few are in the cache, and so their lines come
+        // side by side.
+        let is_open = |call: &&BatchCall| lanes.of(memory.lane_index(call.session)).sessions.find(call.session).is_ok();
+        let open = calls.iter().take_while(is_open).count();
+        let mut refused = (open < calls.len()).then_some(Refusal::NoSession);
         let mut prepared = 0;
-        for (call, command) in calls.iter().zip(self.commands.iter_mut()) {
+        for (call, command) in calls[..open].iter().zip(self.commands.iter_mut()) {
             let lane = lanes.of(memory.lane_index(call.session));
             if let Err(refusal) = lane.prepare_compute(call.session, &call.message, command) {
                 refused = Some(refusal);

@@ -63,32 +63,47 @@ impl LaneHost {
 
 /// The guards of several lanes, for a submission that goes to all of them. Letting them go rings the doorbells.
 #[derive(Debug)]
-pub(crate) struct LaneGuards<'m>([Option<MutexGuard<'m, LaneState>>; RingConfig::LANES_MAX as usize]);
+pub(crate) struct LaneGuards<'m> {
+    guards: [Option<MutexGuard<'m, LaneState>>; RingConfig::LANES_MAX as usize],
+    // One bit per lane that is held.
+    held: u64,
+}
 
 impl<'m> LaneGuards<'m> {
     /// Takes the guards of the lanes with these numbers. Whoever takes several takes them in the order of the lanes, so
     /// that no two wait for each other.
     #[inline]
     pub(crate) fn lock(lanes: &'m [LaneHost], wanted: impl Iterator<Item = usize>) -> Self {
-        let wanted = wanted.fold(0_u64, |wanted, lane| wanted | 1 << lane);
         let mut guards = [const { None }; RingConfig::LANES_MAX as usize];
-        for (number, (guard, lane)) in guards.iter_mut().zip(lanes).enumerate() {
-            *guard = (wanted >> number & 1 == 1).then(|| lane.lock());
+        let held = wanted.fold(0_u64, |held, lane| held | 1 << lane);
+        for lane in bits(held) {
+            guards[lane] = Some(lanes[lane].lock());
         }
-        Self(guards)
+        Self { guards, held }
     }
 
     /// A lane that is held.
     #[inline]
     pub(crate) fn of(&mut self, lane: usize) -> &mut LaneState {
-        self.0[lane].as_mut().expect("the guards of all lanes in use were taken")
+        self.guards[lane].as_mut().expect("the guards of all lanes in use were taken")
     }
 }
 
 impl Drop for LaneGuards<'_> {
     fn drop(&mut self) {
-        self.0.iter_mut().flatten().for_each(|lane| lane.producer.doorbell());
+        for lane in bits(self.held) {
+            self.of(lane).producer.doorbell();
+        }
     }
+}
+
+/// The numbers of the bits that are set, lowest first.
+fn bits(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let lowest = (word != 0).then(|| word.trailing_zeros() as usize);
+        word &= word.wrapping_sub(1);
+        lowest
+    })
 }
 
 /// Sampled latencies of a lane.

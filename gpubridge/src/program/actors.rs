@@ -15,7 +15,7 @@ use super::error::EngineError;
 
 /// Rows in flight: enough that neither the parser nor the ring thread waits for the other's time slice on a busy
 /// machine. On a quiet one the queue stays short.
-const DEPTH: NonZeroUsize = NonZeroUsize::new(256).expect("not 0");
+const DEPTH: NonZeroUsize = NonZeroUsize::new(1024).expect("not 0");
 /// Rows that are submitted together.
 const TOGETHER: usize = 16;
 /// One lane, as there is one submitter; twice the depth, of which a batch takes half.
@@ -73,7 +73,8 @@ impl Scorer for Actors {
 
     #[inline]
     fn submit(&mut self, key: u32, value: f32, token: u64, done: &mut impl FnMut(u64, f32)) -> Result<(), EngineError> {
-        self.gathered.push(Row { key, value, token });
+        // The handle is looked up now: with many keys it is not in the cache, and comes while other rows are read.
+        self.gathered.push(Row { key, window: self.windows[key as usize].1, value, token });
         if self.gathered.len() == TOGETHER { self.submit_gathered(done) } else { Ok(()) }
     }
 
@@ -100,10 +101,10 @@ impl Actors {
     fn submit_gathered(&mut self, done: &mut impl FnMut(u64, f32)) -> Result<(), EngineError> {
         let Self { batch, windows, gathered, kernel, .. } = self;
         let mut outcome = Ok(());
-        let computations = gathered.drain(..).map(|Row { key, value, token }| {
-            let (grain, window) = &windows[key as usize];
+        let computations = gathered.drain(..).map(|Row { key, window, value, token }| {
+            let grain = &windows[key as usize].0;
             let parameters = Parameters::new().with_f32(value);
-            Computation { grain, kernel: *kernel, input: None, output: Some(*window), parameters, token }
+            Computation { grain, kernel: *kernel, input: None, output: Some(window), parameters, token }
         });
         batch.submit(computations, |answered| {
             if let Err(error) = complete(answered, done) {
@@ -118,6 +119,7 @@ impl Actors {
 #[derive(Debug)]
 struct Row {
     key: u32,
+    window: GpuMemoryHandle,
     value: f32,
     token: u64,
 }
