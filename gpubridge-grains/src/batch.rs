@@ -60,6 +60,8 @@ impl GrainBatch {
         // In halves, so that the device works on one while the other is answered.
         let at_once = Batch::AT_ONCE.min(self.batch.depth().div_ceil(2));
         let mut grains = SmallVec::<[&GrainRef; Batch::AT_ONCE]>::new();
+        // An iterator or a receiver of answers that panicked may have left some.
+        self.calls.clear();
         for computation in computations {
             self.gather(&computation);
             grains.push(computation.grain);
