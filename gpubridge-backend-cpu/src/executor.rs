@@ -1,6 +1,5 @@
 //! Executes one command of a lane: looks up what it names, checks it again, and does it or hands it to the worker.
 
-use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Weak};
@@ -58,29 +57,16 @@ pub(crate) struct Executor {
     table: Vec<Bound>,
     allocations: usize,
     last_chunk: Weak<Chunk>,
-    // Elements that were worked on since the last `take_work`.
-    work: Cell<u64>,
 }
 
 impl Executor {
     pub(crate) fn new(heap: Arc<Heap>, allocations: u32) -> Self {
-        let (table, last_chunk) = (Vec::new(), Weak::new());
-        Self { heap, table, allocations: allocations as usize, last_chunk, work: Cell::new(0) }
-    }
-
-    /// Elements that were worked on in the ring since this was last called: what has passed, without a clock.
-    #[inline]
-    pub(crate) fn take_work(&self) -> u64 {
-        self.work.take()
-    }
-
-    #[inline]
-    fn add_work(&self, elements: u64) {
-        self.work.set(self.work.get() + elements);
+        Self { heap, table: Vec::new(), allocations: allocations as usize, last_chunk: Weak::new() }
     }
 
     /// Executes a command whose staging area is `staging`, and writes how it went to `answer`. Returns what is too much
-    /// for the ring thread: the worker does it, the grain waits, and `answer` is void.
+    /// for the ring thread: the worker does it, the grain waits, and `answer` is void. `before_work` is told how many
+    /// elements the command is about to work on here, if that may take a while.
     // The answer is written in place: one that is moved on is read before its parts have left the store buffer.
     #[inline]
     pub(crate) fn execute(
@@ -89,11 +75,12 @@ impl Executor {
         kernels: &KernelCopy,
         staging: &[AtomicU64],
         answer: &mut Completion,
+        before_work: impl FnOnce(u64),
     ) -> Option<Box<Task>> {
         *answer = Completion::of(Status::Ok);
         let done = match Opcode::from_number(command.opcode) {
-            Some(Opcode::Compute) => self.compute(command, kernels, answer),
-            Some(Opcode::Bind) => self.bind(command),
+            Some(Opcode::Compute) => self.compute(command, kernels, answer, before_work),
+            Some(Opcode::Bind) => self.bind(command, before_work),
             Some(Opcode::Echo | Opcode::Skip) => {
                 answer.payload = command.payload;
                 answer.result_bytes = PAYLOAD_BYTES as u8;
@@ -111,7 +98,7 @@ impl Executor {
         })
     }
 
-    fn bind(&mut self, command: &Command) -> Executed {
+    fn bind(&mut self, command: &Command, before_work: impl FnOnce(u64)) -> Executed {
         let bind = Bind::from_payload(&command.payload);
         let index = bind.slot.index as usize;
         if index >= self.allocations {
@@ -132,7 +119,7 @@ impl Executor {
         let zero_bytes = bind.zero_bytes as usize;
         let zeroed_later = (zero_bytes > ZERO_IN_RING_BYTES).then(|| block.clone());
         if zeroed_later.is_none() {
-            self.add_work(bind.zero_bytes / 4);
+            before_work(bind.zero_bytes / 4);
             block.zero(zero_bytes);
         }
         let range = block.cut(bind.size_bytes as usize);
@@ -162,7 +149,6 @@ impl Executor {
             return Err(Status::InvalidArgument);
         }
         let offset = usize::try_from(transfer.offset_bytes).map_err(|_| Status::OutOfBounds)?;
-        self.add_work(size as u64 / 4);
         match offset.checked_add(size) {
             Some(end) if end <= range.size_bytes() => Ok((range, offset, size)),
             _ => Err(Status::OutOfBounds),
@@ -199,7 +185,13 @@ impl Executor {
     }
 
     #[inline]
-    fn compute(&self, command: &Command, kernels: &KernelCopy, answer: &mut Completion) -> Executed {
+    fn compute(
+        &self,
+        command: &Command,
+        kernels: &KernelCopy,
+        answer: &mut Completion,
+        before_work: impl FnOnce(u64),
+    ) -> Executed {
         let kernel = kernels.find(command.kernel).ok_or(Status::UnknownKernel)?;
         let call = Compute::from_payload(&command.payload);
         let mut buffers = [None; 3];
@@ -232,7 +224,7 @@ impl Executor {
             let work = (kernel.declaration.work)(&shape);
             let in_ring = kernel.declaration.placement.in_ring(work);
             if in_ring {
-                self.add_work(work);
+                before_work(work);
                 run_kernel(kernel, buffers, count, scalars, answer);
             }
             Ok(in_ring)

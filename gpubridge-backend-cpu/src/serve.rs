@@ -16,8 +16,8 @@ use crate::worker::{Origin, Worker, sampled_ns};
 
 /// Commands read ahead of their execution, so that the cache misses of several slots overlap.
 const BATCH: usize = 16;
-/// A command that works on more elements takes so long that answers are not kept back for it.
-const SHORT_ELEMENTS: u64 = 256;
+/// Answers are kept back for no more work than this, by what kernels declare: about a microsecond.
+const KEPT_BACK_ELEMENTS: u64 = 1024;
 /// One command in this many has its device time taken: reading the clock costs as much as a small command.
 const SAMPLE: u64 = 64;
 /// Turns without work between two looks at the clock.
@@ -52,6 +52,8 @@ pub(crate) struct ServedLane {
     // Grains whose work beside the ring is done.
     resumed: Vec<u32>,
     executed: u64,
+    // Elements worked on since an answer was kept back.
+    worked: u64,
 }
 
 impl ServedLane {
@@ -61,7 +63,7 @@ impl ServedLane {
         executor: Executor,
     ) -> Self {
         let batch = Box::new(std::array::from_fn(|_| Arrival::none()));
-        Self { device, completions, executor, batch, held: HashMap::new(), resumed: Vec::new(), executed: 0 }
+        Self { device, completions, executor, batch, held: HashMap::new(), resumed: Vec::new(), executed: 0, worked: 0 }
     }
 
     /// Executes the commands that have arrived, at most a batch. Returns whether there were any.
@@ -98,35 +100,36 @@ impl ServedLane {
                 continue;
             }
             self.run(index, place, kernels, worker);
-            if self.executor.take_work() > SHORT_ELEMENTS {
-                self.answer(place + 1);
-            }
         }
         self.answer(count);
         true
     }
 
-    /// Answers the first `count` commands of the batch that are done. One after the other with nothing between: the
-    /// stores to their lines wait for the host's copies of them, side by side as long as no others come between. Answers
-    /// of short commands are kept back for that until the batch is done.
+    /// Answers the first `count` commands of the batch that are done.
     #[inline]
     fn answer(&mut self, count: usize) {
-        for arrival in &mut self.batch[..count] {
-            if let Some(reply) = arrival.reply.take() {
-                self.device.complete(reply, &arrival.answer);
-            }
-        }
+        self.worked = 0;
+        answer(&self.device, &mut self.batch[..count]);
     }
 
-    /// Executes the command at `place` of the batch.
+    /// Executes the command at `place` of the batch, those before which are done. Its answer is kept back for those
+    /// behind it, and theirs for it, as long as all are short.
     #[inline]
     fn run(&mut self, index: usize, place: usize, kernels: &KernelCopy, worker: &mut Worker) {
-        let Arrival { command, reply, answer } = &mut self.batch[place];
-        let Some(staging) = reply.as_ref().map(|reply| self.device.staging(reply)) else { return };
+        let Self { device, executor, batch, worked, .. } = self;
+        let (done, [Arrival { command, reply, answer: completion }, ..]) = batch.split_at_mut(place) else { return };
+        let Some(staging) = reply.as_ref().map(|reply| device.staging(reply)) else { return };
         self.executed += 1;
         let started = self.executed.is_multiple_of(SAMPLE).then(Instant::now);
-        match self.executor.execute(command, kernels, staging, answer) {
-            None => answer.device_time_ns = started.map_or(0, sampled_ns),
+        let before_work = |elements: u64| {
+            *worked = worked.saturating_add(elements);
+            if *worked > KEPT_BACK_ELEMENTS {
+                *worked = elements;
+                answer(device, done);
+            }
+        };
+        match executor.execute(command, kernels, staging, completion, before_work) {
+            None => completion.device_time_ns = started.map_or(0, sampled_ns),
             Some(task) => {
                 self.held.entry(command.grain).or_default();
                 let Some(reply) = reply.take() else { return };
@@ -159,6 +162,17 @@ impl ServedLane {
             self.device.complete(reply, &cancelled);
         }
         self.device.publish_consumed();
+    }
+}
+
+/// Answers those that are done. One after the other with nothing between: the stores to their lines wait for the host's
+/// copies of them, side by side as long as no others come between.
+#[inline]
+fn answer(device: &DeviceLane<Arc<LaneMemory>>, done: &mut [Arrival]) {
+    for arrival in done {
+        if let Some(reply) = arrival.reply.take() {
+            device.complete(reply, &arrival.answer);
+        }
     }
 }
 

@@ -47,10 +47,15 @@ impl GrainBatch {
     /// when this returns. Submitting sixteen at once costs far less than submitting sixteen one by one.
     ///
     /// A computation that is refused, as [`GrainRef::compute`] says, is answered with the error in its turn, and so is
-    /// one for a grain of another silo (`InvalidArgument`); the others go on.
+    /// one for a grain of another silo (`InvalidArgument`); the others go on. Up to sixteen are gathered before they are
+    /// submitted, so what the iterator itself does with these grains comes before them.
     ///
-    /// Blocking: while the pipeline or a lane is full, and while a grain is activated. Allocates: no. Ordering: in the
-    /// order of `computations`, per grain.
+    /// # Panics
+    /// When the iterator or `answered` does. Computations that were submitted stay in flight, those gathered are dropped.
+    ///
+    /// Blocking: while the pipeline or a lane is full or another operation has a grain's turn, and while a grain is
+    /// activated or a kernel compiled. Allocates: no, but for these two and for refusals. Ordering: in the order of
+    /// `computations`, per grain.
     #[inline]
     pub fn submit<'g>(
         &mut self,
@@ -74,6 +79,9 @@ impl GrainBatch {
     }
 
     /// Waits for the oldest answer; `None` when nothing is in flight.
+    ///
+    /// Blocking: until the answer, or the configured deadline of a call from now. Allocates: no. Ordering: in the order
+    /// of submission.
     #[expect(clippy::should_implement_trait, reason = "waiting for answers is not iterating over what is there")]
     #[inline]
     pub fn next(&mut self) -> Option<Answered> {
@@ -128,7 +136,7 @@ impl GrainBatch {
             match self.batch.submit(&self.calls[done..]) {
                 Ok(0) => self.batch.next().into_iter().for_each(&mut *answered),
                 Ok(submitted) => done += submitted,
-                Err(why) => done += self.resolve(&grains[done..], done, why),
+                Err(why) => done += self.resolve(&grains[done..], done, why, answered),
             }
         }
         self.calls.clear();
@@ -137,12 +145,20 @@ impl GrainBatch {
     /// Does what the call at `first` needs before it is submitted, or refuses it. `grains` are those of this call and the
     /// ones behind it. Returns the number of calls that are done with.
     #[cold]
-    fn resolve(&mut self, grains: &[&GrainRef], first: usize, why: Error) -> usize {
+    fn resolve(
+        &mut self,
+        grains: &[&GrainRef],
+        first: usize,
+        why: Error,
+        answered: &mut impl FnMut(Answered),
+    ) -> usize {
         let (grain, BatchCall { session, message, token }) = (grains[0], self.calls[first]);
         let refusal = if !grain.is_of(&self.shared) {
             let why = format!("grain `{}` belongs to another silo: use a batch of that silo", grain.key());
             Error::new(ErrorKind::InvalidArgument, "batch.submit", why)
         } else if grain.is_stale(session, &why) {
+            // The activation may need room in the lane, which the answers take that are here.
+            std::iter::from_fn(|| self.batch.next()).for_each(answered);
             match wait(self.shared.activate(grain.entry())) {
                 Ok(session) => {
                     let same = grains.iter().map(|other| std::ptr::eq(other.entry(), grain.entry()));

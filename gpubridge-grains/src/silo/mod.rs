@@ -127,7 +127,8 @@ impl Silo {
         Ok(GrainRef::new(Arc::clone(&self.shared), Arc::clone(&entry)))
     }
 
-    /// Keeps up to `depth` computations in flight from this thread, over any of the silo's grains.
+    /// Keeps up to `depth` computations in flight from this thread, over any of the silo's grains. Blocking: never.
+    /// Allocates: the pipeline.
     pub fn batch(&self, depth: NonZeroUsize) -> GrainBatch {
         GrainBatch::new(Arc::clone(&self.shared), depth)
     }

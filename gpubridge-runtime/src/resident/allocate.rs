@@ -15,6 +15,9 @@ use super::session::{Allocation, Session, SessionId};
 use crate::park::now_or_wait;
 use crate::pool::{Allocation as Block, BlockId};
 
+/// No released block is larger for a request of up to half of this.
+const SMALL_BYTES: u64 = 4096;
+
 /// How long an allocation waits for commands under way, before it is refused memory that they may still touch: enough to
 /// zero gigabytes.
 const RELIEF: Duration = Duration::from_secs(5);
@@ -307,7 +310,8 @@ impl LaneState {
     /// Gives a session a released block, if one serves and everything else has room.
     fn allocate_idle(&mut self, id: SessionId, request: &Request) -> Option<AllocationId> {
         let Request { size_bytes, memory_type, .. } = *request;
-        if self.stopped || !self.producer.may_bind() {
+        // A block is at most twice what is asked for, or the smallest.
+        if !self.producer.may_keep(size_bytes.saturating_mul(2).max(SMALL_BYTES)) {
             return None;
         }
         let generation = self.upcoming_generation().ok()?;

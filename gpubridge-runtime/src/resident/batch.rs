@@ -58,6 +58,8 @@ pub struct Batch {
     // The commands of a submission.
     commands: Box<[Command; Batch::AT_ONCE]>,
     tickets: Vec<Ticket>,
+    // The call whose kernel was compiled for it, until it is submitted.
+    missed: Option<RequestId>,
     now: Instant,
     now_us: u64,
     readings: u32,
@@ -133,6 +135,8 @@ impl Batch {
     pub(crate) fn new(memory: Arc<ResidentMemory>, depth: NonZeroUsize) -> Self {
         // Half of a lane's slots: the device never waits for work, and others find room.
         let depth = depth.get().min(memory.config().ring.slots as usize / 2);
+        let now = Instant::now();
+        let now_us = memory.clock().timestamp_us(now);
         Self {
             in_flight: VecDeque::with_capacity(depth),
             lanes: (0..memory.lanes.len()).map(|_| Answers::new(depth)).collect(),
@@ -144,8 +148,9 @@ impl Batch {
             depth,
             commands: Box::new([Command::new(Opcode::Skip, 0, [0; PAYLOAD_WORDS]); Self::AT_ONCE]),
             tickets: Vec::with_capacity(Self::AT_ONCE),
-            now: Instant::now(),
-            now_us: 0,
+            missed: None,
+            now,
+            now_us,
             readings: 0,
         }
     }
@@ -162,19 +167,22 @@ impl Batch {
     }
 
     /// Submits the first of `calls`, in order, and says how many: as many as there is room for, at most
-    /// [`Batch::AT_ONCE`]. 0 when the pipeline or a lane is full of answers that [`Batch::next`] must take first.
+    /// [`Batch::AT_ONCE`]. The others are the caller's to submit again. 0 when there are none, or when the pipeline or a
+    /// lane is full of answers that [`Batch::next`] must take first.
     ///
     /// All calls of one submission share one taking of their lanes' guards and one doorbell: submit several at once.
     ///
     /// # Errors
     /// Why the first call is refused; no call was submitted then. See [`Batch::refuse`].
     ///
-    /// Blocking: while another caller has the turn of the first call's session, or others have filled its lane; compiles
-    /// a kernel that is not compiled. Allocates: no. Ordering: in the order of calls, per session.
+    /// Blocking: while nothing is in flight and another caller has the turn of the first call's session, or others have
+    /// filled its lane; while a kernel is compiled. Allocates: no, but for a compilation. Ordering: in the order of calls,
+    /// per session.
+    #[must_use = "it says how many of the calls were submitted"]
     #[inline]
     pub fn submit(&mut self, calls: &[BatchCall]) -> Result<usize, Error> {
         let calls = &calls[..calls.len().min(self.room()).min(Self::AT_ONCE)];
-        let (submitted, refusal) = self.submit_some(calls, true);
+        let (submitted, refusal) = self.submit_some(calls);
         match refusal {
             Some(refusal) if submitted == 0 => self.submit_refused(calls, refusal),
             // What refused the next call is seen when it is the first.
@@ -186,13 +194,13 @@ impl Batch {
     #[cold]
     fn submit_refused(&mut self, calls: &[BatchCall], mut refusal: Refusal) -> Result<usize, Error> {
         let since = Instant::now();
-        let mut is_cache_hit = true;
         loop {
             match refusal {
-                Refusal::Full if !self.is_empty() => return Ok(0),
+                // The answers that are here take room, and others may need it to go on.
+                Refusal::Full | Refusal::Busy if !self.is_empty() => return Ok(0),
                 Refusal::Full | Refusal::Busy => std::thread::yield_now(),
                 Refusal::Uncompiled(spec) => {
-                    is_cache_hit = false;
+                    self.missed = calls.first().map(|call| call.message.envelope.request_id);
                     self.memory.compile(&spec)?;
                 }
                 refusal => return Err(refusal.into_error("compute")),
@@ -200,17 +208,16 @@ impl Batch {
             if since.elapsed() > self.memory.config().call_deadline {
                 return Err(Refusal::Timeout.into_error("compute"));
             }
-            match self.submit_some(calls, is_cache_hit) {
+            match self.submit_some(calls) {
                 (0, Some(again)) => refusal = again,
                 (submitted, _) => return Ok(submitted),
             }
         }
     }
 
-    /// Submits calls up to the first that is refused, and says why that was. `is_cache_hit` is that of the first call:
-    /// the others are not submitted before their kernels are compiled.
+    /// Submits calls up to the first that is refused, and says why that was.
     #[inline]
-    fn submit_some(&mut self, calls: &[BatchCall], is_cache_hit: bool) -> (usize, Option<Refusal>) {
+    fn submit_some(&mut self, calls: &[BatchCall]) -> (usize, Option<Refusal>) {
         let memory = &*self.memory;
         let mut lanes = memory.lock_lanes(calls.iter().map(|call| call.session));
         // All commands are prepared before the first is published. Once a line that the device looks at is being
@@ -241,9 +248,11 @@ impl Batch {
             }
         }
         let submitted = self.tickets.len();
-        let mut is_cache_hit = is_cache_hit;
         for (call, ticket) in calls.iter().zip(self.tickets.drain(..)) {
             let lane = memory.lane_index(call.session);
+            let request = call.message.envelope.request_id;
+            // Only the first can have missed: no other is submitted before its kernel is compiled.
+            let is_cache_hit = self.missed.take() != Some(request);
             lanes.of(lane).account_compute(call.session, &ticket, is_cache_hit);
             self.lanes[lane].tickets.push_back(ticket);
             if self.entered.is_multiple_of(SAMPLE) {
@@ -251,19 +260,21 @@ impl Batch {
             }
             self.entered += 1;
             self.in_flight.push_back(Flight {
-                request: call.message.envelope.request_id,
+                request,
                 session: call.session,
                 is_cache_hit,
                 token: call.token,
                 // Relaxed: the guard, which is held, orders it.
                 cancellations: memory.lanes[lane].cancellations.load(Ordering::Relaxed),
             });
-            is_cache_hit = true;
         }
         (submitted, refused)
     }
 
-    /// Puts the refusal of a call into the pipeline, as the answer to it that [`Batch::next`] gives in its turn.
+    /// Puts the refusal of a call into the pipeline, as the answer to it that [`Batch::next`] gives in its turn. It has
+    /// room there even beyond the depth.
+    ///
+    /// Blocking: never. Allocates: for the first refusals. Ordering: behind what was submitted before.
     pub fn refuse(&mut self, token: u64, why: Error) {
         self.refused.push_back((self.entered, (token, Err(why))));
         self.entered += 1;
@@ -315,6 +326,7 @@ impl Batch {
         };
         if self.sampled.front().is_some_and(|(sampled, _)| *sampled == place)
             && let Some((_, submitted)) = self.sampled.pop_front()
+            && answer.is_ok()
         {
             lane.latency.record(submitted.elapsed().as_nanos() as u64);
         }

@@ -146,8 +146,6 @@ pub struct LaneState {
     pub(crate) kernels: LaneKernels,
     pub(crate) slots: DeviceSlots,
     pub(crate) counters: Counters,
-    /// The ring was terminated: no request is taken but releases and shutdowns.
-    pub(crate) stopped: bool,
     pub(super) pools: [Option<Box<Pool>>; MemoryType::ALL.len()],
     source: Chunks,
     // By slot: the last command of the request that used it last, and its session.
@@ -176,7 +174,6 @@ impl LaneState {
             kernels,
             slots,
             counters: Counters::default(),
-            stopped: false,
             pools: Default::default(),
             honoured: source.device.info().capabilities,
             source,
@@ -328,9 +325,6 @@ impl LaneState {
 
     /// Binds a device slot to a block, zeroing what the `Bind` says, ahead of every later command of the lane.
     pub(crate) fn bind(&mut self, session: SessionId, bind: Bind) -> Result<(), Refusal> {
-        if self.stopped {
-            return Err(Refusal::Stopped);
-        }
         Ok(self.producer.bind(session.index, bind)?)
     }
 }

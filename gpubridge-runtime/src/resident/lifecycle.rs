@@ -213,7 +213,7 @@ impl ResidentMemory {
     /// Blocking: at most `deadline`.
     pub fn terminate(&self, deadline: Duration) -> Result<(), Error> {
         // First, because an allocation does not ask the ring.
-        self.lanes.iter().for_each(|lane| lane.lock().stopped = true);
+        self.lanes.iter().for_each(|lane| lane.lock().producer.stop());
         let ended = self.ring.terminate(deadline);
         self.lanes.iter().for_each(|lane| lane.waiters.wake_all());
         ended

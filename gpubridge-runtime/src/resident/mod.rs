@@ -9,7 +9,7 @@
 //! - **Waiting.** A call is a future; whoever polls wakes those whose answers have come, and a driver thread per device
 //!   does when nobody polls. A call that is dropped or never polled again holds back nobody else.
 //! - **Counts are exact, times are sampled.** Device times are taken for one command in 64 and for all work beside the
-//!   ring, latencies for one call in 16; a time that was not taken is `None`.
+//!   ring, latencies for one call in 16 and for one of a batch in 64; a time that was not taken is `None`.
 
 mod allocate;
 mod batch;
@@ -254,7 +254,7 @@ impl ResidentMemory {
         Call::new(self, session, message.envelope.request_id.0, made, Compute::new(message))
     }
 
-    /// Keeps up to `depth` computations in flight from this thread.
+    /// Keeps up to `depth` computations in flight from this thread. Blocking: never. Allocates: the pipeline.
     pub fn batch(self: &Arc<Self>, depth: NonZeroUsize) -> Batch {
         Batch::new(Arc::clone(self), depth)
     }
@@ -276,7 +276,7 @@ impl ResidentMemory {
 
     #[inline]
     fn lane_index(&self, session: SessionId) -> usize {
-        // A forged lane number reaches some lane, where the session is not found.
+        // A forged name may find somebody else's session, whatever its parts: names are handed out, not guarded.
         let index = session.lane as usize;
         if index < self.lanes.len() { index } else { 0 }
     }

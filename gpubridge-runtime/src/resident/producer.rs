@@ -11,43 +11,59 @@ use gpubridge_abstractions::{Bind, Command, Completions, DeviceSlot, Opcode, Sub
 
 /// The most blocks that wait; a lane of fewer slots has no more than those. Bounds what the command behind them costs.
 const MOST: usize = 64;
+/// The most bytes to be zeroed that wait, for the same reason. A block of more is zeroed at once.
+const MOST_ZERO_BYTES: u64 = 256 << 10;
 
 /// The producer side of a lane.
 #[derive(Debug)]
 pub(crate) struct Producer {
     submitter: Box<dyn Submitter>,
     completions: Arc<dyn Completions>,
-    // The `Bind`s that are not in the lane yet, each with its session's index.
+    // The `Bind`s that are not in the lane yet, each with its session's index, and what they zero.
     binds: Vec<(u32, Bind)>,
+    zero_bytes: u64,
+    // The ring takes nothing more: an allocation, which does not ask it, must not succeed either.
+    stopped: bool,
 }
 
 impl Producer {
     pub(crate) fn new(submitter: Box<dyn Submitter>, completions: Arc<dyn Completions>, lane_slots: usize) -> Self {
-        Self { submitter, completions, binds: Vec::with_capacity(lane_slots.min(MOST)) }
+        let binds = Vec::with_capacity(lane_slots.min(MOST));
+        Self { submitter, completions, binds, zero_bytes: 0, stopped: false }
     }
 
-    /// Whether a `Bind` can be kept without putting others into the lane.
+    /// The ring was terminated: nothing more is bound.
+    pub(crate) fn stop(&mut self) {
+        self.stopped = true;
+    }
+
+    /// Whether this `Bind` can be kept without putting any into the lane.
     #[inline]
-    pub(crate) fn may_bind(&self) -> bool {
-        self.binds.len() < self.binds.capacity()
+    pub(crate) fn may_keep(&self, zero_bytes: u64) -> bool {
+        !self.stopped && self.binds.len() < self.binds.capacity() && zero_bytes <= MOST_ZERO_BYTES - self.zero_bytes
     }
 
-    /// Has a slot bound ahead of every later command, putting what waits for that into the lane if it is too much.
-    #[inline]
-    pub(crate) fn bind(&mut self, session: u32, bind: Bind) -> Result<(), SubmitError> {
-        if !self.may_bind() {
-            self.publish_binds()?;
-            self.doorbell();
-        }
-        self.keep(session, bind);
-        Ok(())
-    }
-
-    /// [`Producer::bind`] when [`Producer::may_bind`] says so.
+    /// Keeps a `Bind` that [`Producer::may_keep`].
     #[inline]
     pub(crate) fn keep(&mut self, session: u32, bind: Bind) {
-        debug_assert!(self.may_bind(), "the caller looks first");
+        debug_assert!(self.may_keep(bind.zero_bytes), "the caller looks first");
+        self.zero_bytes += bind.zero_bytes;
         self.binds.push((session, bind));
+    }
+
+    /// Has a slot bound ahead of every later command, at once if too much waits already.
+    pub(crate) fn bind(&mut self, session: u32, bind: Bind) -> Result<(), SubmitError> {
+        if self.stopped {
+            return Err(SubmitError::Stopped);
+        }
+        if self.may_keep(bind.zero_bytes) {
+            self.keep(session, bind);
+            return Ok(());
+        }
+        self.publish_binds()?;
+        let outcome = self.enter(session, &bind);
+        self.doorbell();
+        outcome
     }
 
     /// Takes the slot's `Bind` back, if it is not in the lane.
@@ -55,18 +71,18 @@ impl Producer {
     pub(crate) fn withdraw(&mut self, slot: DeviceSlot) -> Option<Bind> {
         // The newest are the likeliest to be released unused. Blocks are disjoint, so their order does not matter.
         let at = self.binds.iter().rposition(|(_, bind)| bind.slot == slot)?;
-        Some(self.binds.swap_remove(at).1)
+        let (_, bind) = self.binds.swap_remove(at);
+        self.zero_bytes -= bind.zero_bytes;
+        Some(bind)
     }
 
     /// [`Submitter::try_submit`] behind the `Bind`s.
     #[inline]
     pub(crate) fn try_submit(&mut self, command: &Command, staged: &[u8]) -> Result<Ticket, SubmitError> {
-        if self.binds.is_empty() {
-            return self.submitter.try_submit(command, staged);
+        if !self.binds.is_empty() {
+            self.publish_binds()?;
         }
-        self.publish_binds()?;
-        // A command that finds no room waits until the device has done with the `Bind`s.
-        self.submitter.try_submit(command, staged).inspect_err(|_| self.submitter.doorbell())
+        self.submitter.try_submit(command, staged).map_err(|error| self.refused(error))
     }
 
     /// [`Submitter::try_submit_run`] behind the `Bind`s.
@@ -79,7 +95,7 @@ impl Producer {
         if !self.binds.is_empty() {
             self.publish_binds()?;
         }
-        self.submitter.try_submit_run(commands, tickets)
+        self.submitter.try_submit_run(commands, tickets).map_err(|error| self.refused(error))
     }
 
     /// [`Submitter::doorbell`].
@@ -100,19 +116,33 @@ impl Producer {
         self.submitter.completed_below()
     }
 
-    /// Puts all `Bind`s into the lane; wakes the device if there is an error. What finds no room is kept.
+    /// Puts all `Bind`s into the lane. What finds no room is kept.
     #[inline(never)]
     fn publish_binds(&mut self) -> Result<(), SubmitError> {
-        let Self { submitter, completions, binds } = self;
-        let mut entered = 0;
-        let outcome = binds.iter().try_for_each(|(session, bind)| {
-            let mut ticket = submitter.try_submit(&Command::new(Opcode::Bind, *session, bind.to_payload()), &[])?;
-            // Nobody waits for it: a failure shows when the slot is used.
-            completions.abandon(&mut ticket);
-            entered += 1;
-            Ok(())
-        });
-        binds.drain(..entered);
-        outcome.inspect_err(|_| submitter.doorbell())
+        while let Some((session, bind)) = self.binds.pop() {
+            if let Err(error) = self.enter(session, &bind) {
+                self.binds.push((session, bind));
+                return Err(error);
+            }
+            self.zero_bytes -= bind.zero_bytes;
+        }
+        Ok(())
+    }
+
+    fn enter(&mut self, session: u32, bind: &Bind) -> Result<(), SubmitError> {
+        let command = Command::new(Opcode::Bind, session, bind.to_payload());
+        let mut ticket = self.submitter.try_submit(&command, &[]).map_err(|error| self.refused(error))?;
+        // Nobody waits for it: a failure shows when the slot is used.
+        self.completions.abandon(&mut ticket);
+        Ok(())
+    }
+
+    /// What a refusal of the ring means for later calls.
+    #[cold]
+    fn refused(&mut self, error: SubmitError) -> SubmitError {
+        self.stopped |= error == SubmitError::Stopped;
+        // What found no room waits until the device has done with the `Bind`s that did.
+        self.submitter.doorbell();
+        error
     }
 }

@@ -107,8 +107,10 @@ impl Actors {
             Computation { grain, kernel: *kernel, input: None, output: Some(window), parameters, token }
         });
         batch.submit(computations, |answered| {
-            if let Err(error) = complete(answered, done) {
-                outcome = Err(error);
+            let completed = complete(answered, done);
+            // The first failure is the one that says why.
+            if outcome.is_ok() {
+                outcome = completed;
             }
         });
         outcome
