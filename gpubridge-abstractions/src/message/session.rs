@@ -10,7 +10,8 @@ pub struct InitializeMessage {
     pub envelope: Envelope,
     /// The most the pool may hold, live and idle, in bytes.
     pub max_pool_size_bytes: u64,
-    /// The most compiled kernels to keep.
+    /// The most compiled kernels to keep. A device keeps one cache for all its sessions, so this is a wish; what holds
+    /// is in the response.
     pub max_kernel_cache_size: u32,
     /// The device; `None` leaves the choice to the runtime.
     pub device_index: Option<DeviceIndex>,
@@ -33,7 +34,7 @@ impl InitializeMessage {
     }
 }
 
-/// Answers an [`InitializeMessage`]: what was really granted, which may be less than was asked for.
+/// Answers an [`InitializeMessage`]: what was really granted, which may differ from what was asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InitializeResponse {
     /// Who and when.
@@ -44,7 +45,7 @@ pub struct InitializeResponse {
     pub device_index: DeviceIndex,
     /// The budget of its pool, in bytes.
     pub pool_size_bytes: u64,
-    /// How many compiled kernels its cache holds.
+    /// How many compiled kernels the device's cache holds, which its sessions share.
     pub kernel_cache_slots: u32,
 }
 

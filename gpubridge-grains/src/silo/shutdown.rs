@@ -1,5 +1,6 @@
 //! The silo's graceful end, with a deadline.
 
+use std::process::{ExitCode, Termination};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread;
@@ -36,6 +37,36 @@ impl ShutdownReport {
     /// Whether everything was saved and stopped.
     pub fn is_clean(&self) -> bool {
         self.unsaved.is_empty() && self.error.is_none()
+    }
+
+    /// The number of grains that were saved.
+    ///
+    /// # Errors
+    /// What went wrong with the ring's end or with noting the unsaved grains, or else `Timeout`; it names the grains that
+    /// were not saved.
+    pub fn into_result(self) -> Result<usize, Error> {
+        if self.is_clean() {
+            return Ok(self.saved);
+        }
+        let unsaved: Vec<_> = self.unsaved.iter().map(|(key, why)| format!("`{key}` ({why})")).collect();
+        let unsaved = if unsaved.is_empty() { String::new() } else { format!("; not saved: {}", unsaved.join(", ")) };
+        Err(match self.error {
+            Some(error) => Error::new(error.kind(), "silo.shutdown", format!("{}{unsaved}", error.message())),
+            None => Error::new(ErrorKind::Timeout, "silo.shutdown", format!("{} were saved{unsaved}", self.saved)),
+        })
+    }
+}
+
+/// A `main` that ends with a report lists what was not saved on standard error, and fails then.
+impl Termination for ShutdownReport {
+    fn report(self) -> ExitCode {
+        match self.into_result() {
+            Ok(_) => ExitCode::SUCCESS,
+            Err(error) => {
+                eprintln!("error: {error}");
+                ExitCode::FAILURE
+            }
+        }
     }
 }
 

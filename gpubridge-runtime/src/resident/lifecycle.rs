@@ -16,6 +16,9 @@ use super::refusal::Refusal;
 use super::session::{Phase, SessionId};
 use crate::park::wait;
 
+/// Looks at a closing session's last answer before somebody is asked to watch it: a few microseconds.
+const LOOKS: u32 = 256;
+
 impl ResidentMemory {
     /// Names a new session, which takes requests once it is initialized. `hash` spreads sessions over the lanes: the same
     /// grain goes through the same lane.
@@ -39,7 +42,8 @@ impl ResidentMemory {
             return Err(Error::new(ErrorKind::Unsupported, OPERATION, why));
         }
         let pool_bytes = message.max_pool_size_bytes.min(self.config.memory_budget_bytes);
-        let kernels = (message.max_kernel_cache_size as usize).min(self.kernels.capacity()) as u32;
+        // The cache is the device's, whatever a session asks for.
+        let kernels = self.kernels.capacity() as u32;
         let mut lane = self.lane(session).lock();
         lane.sessions.open(session, pool_bytes).map_err(|refusal| refusal.into_error(OPERATION))?;
         lane.count_host_answered();
@@ -187,8 +191,15 @@ impl ResidentMemory {
                 Err(_) => return Ok(()),
             }
         };
-        while !lane.completions.is_complete(last) {
+        // Mostly nothing is under way: then the answer comes sooner than a waker does.
+        let looks = if self.may_spin { LOOKS } else { 1 };
+        let mut is_answered = (0..looks).any(|_| {
+            std::hint::spin_loop();
+            lane.completions.is_complete(last)
+        });
+        while !is_answered {
             self.a_moment(id, until).await?;
+            is_answered = lane.completions.is_complete(last);
         }
         Ok(())
     }

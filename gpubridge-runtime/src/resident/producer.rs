@@ -40,7 +40,9 @@ impl Producer {
     /// Whether this `Bind` can be kept without putting any into the lane.
     #[inline]
     pub(crate) fn may_keep(&self, zero_bytes: u64) -> bool {
-        !self.stopped && self.binds.len() < self.binds.capacity() && zero_bytes <= MOST_ZERO_BYTES.saturating_sub(self.zero_bytes)
+        !self.stopped
+            && self.binds.len() < self.binds.capacity()
+            && zero_bytes <= MOST_ZERO_BYTES.saturating_sub(self.zero_bytes)
     }
 
     /// Keeps a `Bind` that [`Producer::may_keep`].

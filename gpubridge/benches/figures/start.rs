@@ -44,7 +44,13 @@ fn with_storage(others: usize, new: usize, stored: usize, table: &mut Table) {
         silo_over(Arc::new(storage), SiloConfig::default())
     };
     let silo = open();
-    let handles: Vec<GpuMemoryHandle> = (0..others as u64).map(|key| Actor::new(&silo, key).state).collect();
+    // One call each, so that a state that is not restored shows.
+    let store = |key| {
+        let actor = Actor::new(&silo, key);
+        assert_eq!(check(key, actor.grain.compute(MIX, None, Some(actor.state), parameters(key)).wait()), 1);
+        actor.state
+    };
+    let handles: Vec<GpuMemoryHandle> = (0..others as u64).map(store).collect();
     let saved = wait(silo.shutdown(DEADLINE));
     assert!(saved.is_clean() && saved.saved == others, "{:?}", saved.error);
 
@@ -84,7 +90,7 @@ fn restored(silo: &Silo, handles: &[GpuMemoryHandle], times: usize, table: &mut 
         let grain = silo.grain(key as u64).expect("the key is good");
         let posted = grain.compute(MIX, None, Some(state), parameters(0)).post().expect("it is submitted");
         latencies.since(started);
-        check(0, posted.wait());
+        assert_eq!(check(0, posted.wait()), 2, "the state was restored");
     }
     table.beside("first call to a key with a stored record, restored", latencies.quantiles().to_string());
 }

@@ -46,7 +46,9 @@ fn posted(actor: &Actor, target: GpuMemoryHandle, writes: usize, table: &mut Tab
         drop(call.expect("it is posted"));
     }
     let each = all.elapsed().as_nanos() as f64 / writes as f64;
-    // The captured data is what arrived: the last write to each block, read back.
+    // Each was taken once, and the captured data is what arrived: the last write to each block, read back.
+    let totals = wait(actor.grain.totals()).expect("it is active").writes;
+    assert_eq!((totals.count, totals.bytes), (writes as u64, (writes * BLOCK) as u64), "posted writes");
     let held: Vec<u64> = wait(actor.grain.read(target, 0, elements * BLOCKS)).expect("it is read");
     for number in writes.saturating_sub(BLOCKS)..writes {
         fill(&mut data, number);

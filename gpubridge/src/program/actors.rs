@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use gpubridge::grains::storage::MemoryStorage;
 use gpubridge::grains::{Computation, GrainBatch, GrainKey, GrainRef, Silo, SiloConfig, wait};
@@ -16,6 +16,8 @@ use super::error::EngineError;
 /// Rows in flight: enough that neither the parser nor the ring thread waits for the other's time slice on a busy
 /// machine. On a quiet one the queue stays short.
 const DEPTH: NonZeroUsize = NonZeroUsize::new(1024).expect("not 0");
+/// How long the actors may take to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// Rows that are submitted together.
 const TOGETHER: usize = 16;
 /// One lane, as there is one submitter; twice the depth, of which a batch takes half.
@@ -44,6 +46,7 @@ impl Actors {
         let mut config = SiloConfig::default();
         config.max_grains = max_keys as usize;
         config.memory.ring = RING;
+        config.save_on_deactivation = false;
         config.memory.memory_budget_bytes = budget_bytes(&selection, state_bytes, max_keys);
         let storage = Arc::new(MemoryStorage::new());
         let silo = wait(Silo::start(selection.open()?, storage, config))?;
@@ -89,6 +92,11 @@ impl Scorer for Actors {
             complete(answered, done)?;
         }
         Ok(Summary { metrics: metrics(&self.silo.metrics()) })
+    }
+
+    fn stop(self) -> Result<(), EngineError> {
+        wait(self.silo.shutdown(STOP_DEADLINE)).into_result()?;
+        Ok(())
     }
 
     fn identity(&self) -> Identity {
@@ -147,6 +155,7 @@ fn grain_key(text: &[u8]) -> GrainKey {
 fn metrics(metrics: &ResidentMemoryMetrics) -> Vec<Metric> {
     use MetricValue::{Count, Number, Text};
     let now = SystemTime::now();
+    let started = metrics.start_time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let values = [
         ("total_pool_size_bytes", Count(metrics.total_pool_size_bytes)),
         ("used_pool_size_bytes", Count(metrics.used_pool_size_bytes)),
@@ -164,8 +173,15 @@ fn metrics(metrics: &ResidentMemoryMetrics) -> Vec<Metric> {
         ("kernel_cache_hit_rate", Number(metrics.kernel_cache_hit_rate)),
         ("device_type", Text(metrics.device_type.clone())),
         ("device_name", Text(metrics.device_name.clone())),
+        ("start_time_unix_seconds", Number(started.as_secs_f64())),
         ("uptime_seconds", Number(metrics.uptime(now).as_secs_f64())),
         ("average_allocation_size_bytes", Number(metrics.average_allocation_size())),
+        ("memory_efficiency", Number(metrics.memory_efficiency())),
+        ("throughput_mmessages_per_sec", Number(metrics.throughput_mmessages_per_sec())),
+        ("average_message_latency_us", Number(metrics.average_message_latency_us())),
+        ("kernel_efficiency", Number(metrics.kernel_efficiency())),
+        ("total_memory_mb", Number(metrics.total_memory_mb())),
+        ("used_memory_mb", Number(metrics.used_memory_mb())),
     ];
     values.into_iter().map(|(name, value)| Metric { name: name.to_owned(), value }).collect()
 }

@@ -19,7 +19,7 @@ use super::error::EngineError;
 ///   call, with the token it was submitted with. Rows of one key are computed, and completed, in
 ///   the order of submission; rows of different keys in any order.
 /// - A call that has to wait for the device gives up at the engine's deadline, with an error.
-/// - Dropped without [`finish`](Self::finish), after an error or an interrupt, it stops without
+/// - Dropped without [`stop`](Self::stop), after an error or an interrupt, it stops without
 ///   waiting for rows in flight.
 /// - Tokens count up from 0 without gaps, and no more than
 ///   [`MAX_IN_FLIGHT`](super::reorder::MAX_IN_FLIGHT) are in flight.
@@ -33,8 +33,11 @@ pub trait Scorer {
     /// Waits until at least one row has been completed; returns at once when none is in flight.
     fn wait(&mut self, done: &mut impl FnMut(u64, f32)) -> Result<(), EngineError>;
 
-    /// Waits until all rows have been completed, and stops the actors.
+    /// Waits until all rows have been completed.
     fn finish(&mut self, done: &mut impl FnMut(u64, f32)) -> Result<Summary, EngineError>;
+
+    /// Stops the actors, of which nothing is in flight.
+    fn stop(self) -> Result<(), EngineError>;
 
     /// What the scores are computed on.
     fn identity(&self) -> Identity;

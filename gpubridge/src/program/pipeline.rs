@@ -111,8 +111,8 @@ impl<'a, S: Scorer> Pipeline<'a, S> {
         self.use_completed()
     }
 
-    /// Waits for all scores and stops the engine.
-    pub fn finish(mut self) -> Result<Finished, Error> {
+    /// Waits for all scores; the engine is the caller's to stop.
+    pub fn finish(mut self) -> Result<(Finished, S), Error> {
         let reorder = &mut self.reorder;
         let summary = self.scorer.finish(&mut |token, score| reorder.complete(token, score))?;
         self.use_completed()?;
@@ -120,8 +120,8 @@ impl<'a, S: Scorer> Pipeline<'a, S> {
             0 => {}
             missing => return Err(EngineError::MissingScores { missing }.into()),
         }
-        let Pipeline { keys, tally, check, reorder, .. } = self;
-        Ok(Finished { keys, tally, check, latency_ns: reorder.into_latency_ns(), summary })
+        let Pipeline { scorer, keys, tally, check, reorder, .. } = self;
+        Ok((Finished { keys, tally, check, latency_ns: reorder.into_latency_ns(), summary }, scorer))
     }
 
     fn use_completed(&mut self) -> Result<(), Error> {
@@ -218,6 +218,10 @@ mod tests {
             Ok(Summary::default())
         }
 
+        fn stop(self) -> Result<(), EngineError> {
+            Ok(())
+        }
+
         fn identity(&self) -> Identity {
             Identity { backend: "late".into(), device: "test".into(), reason: "test".into() }
         }
@@ -232,7 +236,7 @@ mod tests {
             let value = random.f32();
             pipeline.submit(Event { row, line: row + 1, key: key.as_bytes(), value, text: b"" })?;
         }
-        pipeline.finish()
+        pipeline.finish().map(|(finished, _)| finished)
     }
 
     #[test]

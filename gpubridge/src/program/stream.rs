@@ -159,8 +159,9 @@ fn feed<S: Scorer>(
     let counts = for_each_scorable(&mut rows, plan.skip_bad, &progress, |row, value| {
         pipeline.submit(Event { row: row.number, line: row.line, key: row.key, value, text: row.value })
     })?;
-    let finished = pipeline.finish()?;
+    let (finished, scorer) = pipeline.finish()?;
     let elapsed = start.elapsed();
+    scorer.stop()?;
     Ok(Outcome { counts, finished, identity, elapsed, max_abs_error: None, ratios: None })
 }
 
@@ -196,6 +197,10 @@ mod tests {
 
         fn finish(&mut self, _done: &mut impl FnMut(u64, f32)) -> Result<Summary, EngineError> {
             Ok(Summary::default())
+        }
+
+        fn stop(self) -> Result<(), EngineError> {
+            Ok(())
         }
 
         fn identity(&self) -> Identity {

@@ -63,6 +63,9 @@ pub fn grains_not_saved_in_time_are_listed_and_marked(context: &Context) {
     keys.sort();
     assert_eq!(keys, [GrainKey::from("never"), GrainKey::from("saved")]);
     assert!(!report.is_clean() && report.saved == 0 && report.error.is_none(), "{report:?}");
+    let error = report.into_result().expect_err("it is not clean");
+    assert_eq!(error.kind(), ErrorKind::Timeout);
+    assert!(keys.iter().all(|key| error.message().contains(&key.to_string())), "{error}");
     storage.writing.open();
     for key in ["saved", "never"] {
         let noted = wait(storage.read(&key.into())).expect("is read").is_some_and(|stored| stored.unsaved);
