@@ -33,13 +33,14 @@ pub use {gpubridge_grains as grains, gpubridge_kernels as kernels, gpubridge_run
 
 /// The backends that were built in, each with the kernels of `library`, in a registry that chooses among them.
 pub fn backends(library: kernels::KernelLibrary) -> runtime::BackendRegistry {
-    let mut registry = runtime::BackendRegistry::new();
-    let built_in: Vec<Arc<dyn Backend>> = vec![
+    type Make = fn(&kernels::KernelLibrary) -> Arc<dyn Backend>;
+    let built_in: &[Make] = &[
         #[cfg(feature = "cpu")]
-        Arc::new(gpubridge_backend_cpu::CpuBackend::new(library)),
+        |library| Arc::new(gpubridge_backend_cpu::CpuBackend::new(library.clone())),
     ];
-    for backend in built_in {
-        registry.register(backend).expect("the built-in backends have names of their own");
+    let mut registry = runtime::BackendRegistry::new();
+    for make in built_in {
+        registry.register(make(&library)).expect("the built-in backends have names of their own");
     }
     registry
 }
