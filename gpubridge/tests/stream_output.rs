@@ -67,11 +67,33 @@ fn a_link_stays_a_link() {
 }
 
 #[test]
+fn links_to_nothing_stay_links_too() {
+    let bench = Bench::new();
+    bench.file("f.csv", ROWS);
+    fs::create_dir(bench.path("deep")).unwrap();
+    symlink("deep/second", bench.path("first")).unwrap();
+    symlink("../s.csv", bench.path("deep/second")).unwrap();
+    bench.stream("f.csv", &["--output", "first"]).report();
+    assert_eq!(bench.read("s.csv"), SCORES);
+    assert!(bench.path("first").is_symlink() && bench.path("deep/second").is_symlink());
+    assert_eq!(bench.names(), ["deep", "f.csv", "first", "s.csv"]);
+
+    symlink("no/s.csv", bench.path("nowhere")).unwrap();
+    let line = bench.stream("f.csv", &["--output", "nowhere"]).error(2);
+    assert_eq!(line, "cannot write nowhere: No such file or directory (os error 2)");
+    symlink("round", bench.path("round")).unwrap();
+    let line = bench.stream("f.csv", &["--output", "round"]).error(2);
+    assert!(line.starts_with("cannot write round: Too many levels of symbolic links"), "{line}");
+    assert!(bench.path("nowhere").is_symlink() && bench.path("round").is_symlink());
+}
+
+#[test]
 fn targets_that_cannot_be_written() {
     let bench = Bench::new();
     bench.file("f.csv", ROWS);
+    // What the user gave is named, and not the temporary file beside it.
     let line = bench.stream("f.csv", &["--output", "no/s.csv"]).error(2);
-    assert!(line.starts_with("cannot write no/s.csv: No such file or directory"), "{line}");
+    assert_eq!(line, "cannot write no/s.csv: No such file or directory (os error 2)");
     assert!(bench.stream("f.csv", &["--output", "."]).error(2).starts_with("cannot write .: is a directory"));
 }
 

@@ -3,10 +3,10 @@
 //! A file is written beside its target, synced, and moved there at the end, so that a run that
 //! fails leaves what was there before. A pipe or a device is written as the scores come.
 
-use std::fs::{self, File, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, ErrorKind, IsTerminal, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::{FileTypeExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use tempfile::TempPath;
@@ -17,6 +17,8 @@ use super::interrupt;
 const BUFFER_BYTES: usize = 256 * 1024;
 /// Scores from this size on, or below its like, are shorter with an exponent.
 const PLAIN_SCORES: std::ops::Range<f32> = 1e-5..1e16;
+/// How many links in a row are followed: as many as Linux does.
+const LINKS_MAX: usize = 40;
 
 /// The lines `row,key,value,score`, on their way.
 #[derive(Debug)]
@@ -121,19 +123,41 @@ fn open(path: &Path) -> io::Result<(File, Target)> {
         Err(error) if error.kind() == ErrorKind::NotFound => None,
         Err(error) => return Err(error),
     };
-    // A link stays a link: the file that it names is replaced.
-    let path = if existing.is_some() { fs::canonicalize(path)? } else { path.to_owned() };
-    let name = path.file_name().ok_or(ErrorKind::InvalidFilename)?.to_string_lossy().into_owned();
-    let mut builder = tempfile::Builder::new();
-    let prefix = format!(".{}.", name.chars().take(50).collect::<String>());
-    builder.prefix(&prefix).suffix(".part").permissions(Permissions::from_mode(0o666));
-    let (file, temporary) = builder.tempfile_in(directory_of(&path))?.into_parts();
+    // A link stays a link: the file that it names is replaced, or made.
+    let path = if existing.is_some() { fs::canonicalize(path)? } else { follow_links(path)? };
+    let (file, temporary) = create_beside(&path)?;
     interrupt::protect(&temporary);
     let target = Target::Beside { temporary: Some(temporary), path };
     if let Some(existing) = existing {
         file.set_permissions(existing.permissions())?;
     }
     Ok((file, target))
+}
+
+/// The path of the file that does not exist yet, behind whatever links lead to it.
+fn follow_links(path: &Path) -> io::Result<PathBuf> {
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        // What is no link, or not there, is where it ends.
+        let Ok(next) = fs::read_link(&path) else { return Ok(path) };
+        path = directory_of(&path).join(next);
+    }
+    Err(io::Error::other("too many levels of symbolic links"))
+}
+
+/// A new file in the folder of `path`, with the mode of any new file.
+fn create_beside(path: &Path) -> io::Result<(File, TempPath)> {
+    let name = path.file_name().ok_or(ErrorKind::InvalidFilename)?.to_string_lossy().into_owned();
+    let mut builder = tempfile::Builder::new();
+    let prefix = format!(".{}.", name.chars().take(50).collect::<String>());
+    builder.prefix(&prefix).suffix(".part");
+    // The builder's own error names the temporary file, which means nothing to the user: the system's is kept.
+    let mut refused = None;
+    let made = builder.make_in(directory_of(path), |temporary| {
+        let opened = OpenOptions::new().write(true).create_new(true).open(temporary);
+        opened.inspect_err(|error| refused = error.raw_os_error())
+    });
+    made.map(|file| file.into_parts()).map_err(|error| refused.map_or(error, io::Error::from_raw_os_error))
 }
 
 fn directory_of(path: &Path) -> &Path {
