@@ -191,7 +191,6 @@ impl Server {
     /// Serves until the ring is terminated.
     pub(crate) fn run(mut self) {
         let mut phase = Phase::Inactive;
-        let mut beats = 0;
         loop {
             let wanted = self.control.wanted();
             if wanted != phase {
@@ -206,7 +205,7 @@ impl Server {
             }
             match phase {
                 Phase::Active => {
-                    self.serve_until_idle(&mut beats);
+                    self.serve_until_idle();
                     self.wait_for_work();
                 }
                 Phase::Inactive | Phase::Terminated => self.control.wait_while(phase),
@@ -214,10 +213,8 @@ impl Server {
         }
     }
 
-    fn serve_until_idle(&mut self, beats: &mut u64) {
+    fn serve_until_idle(&mut self) {
         while self.turn() {
-            *beats += 1;
-            self.lanes.iter().for_each(|lane| lane.device.beat(*beats));
             if self.control.wanted() != Phase::Active {
                 return;
             }

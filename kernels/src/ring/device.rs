@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::{AcqRel, Relaxed, Release};
 
 use gpubridge_abstractions::{Command, Completion, Opcode};
 
-use super::layout::{self, CONSUMED, HEARTBEAT, LaneLayout, PARKED};
+use super::layout::{self, CONSUMED, LaneLayout, PARKED};
 use super::slot;
 use super::word::{Word, Words};
 
@@ -87,12 +87,6 @@ impl<M: Words> DeviceLane<M> {
     #[inline]
     pub fn staging(&self, reply: &Reply) -> &[M::Word] {
         &self.memory.words()[self.layout.staging(reply.slot)]
-    }
-
-    /// Shows the host that the device's loop turns.
-    pub fn beat(&self, count: u64) {
-        // Relaxed: a sign of life orders nothing.
-        self.control(HEARTBEAT).store(count, Relaxed);
     }
 
     /// Announces that the device is about to sleep. It must poll once more before it does.

@@ -344,11 +344,6 @@ impl<M: Words> HostCompletions<M> {
         // answers.
         self.shared.ended.store(1, Release);
     }
-
-    /// The device's count of loop turns.
-    pub fn heartbeat(&self) -> u64 {
-        self.shared.control(layout::HEARTBEAT).load(Relaxed)
-    }
 }
 
 impl<M: Words> Completions for HostCompletions<M> {

@@ -4,8 +4,8 @@
 //! lane memory, in 8-byte words        n = slots, a power of two; s = staging words per slot
 //!   0 ..  8n           command slots      8 words each: header, 7 payload words
 //!  8n .. 16n           completion slots   8 words each: header, 7 payload words
-//! 16n .. 16n + 32      control words      four lines of 8 words, one writer each
-//! 16n + 32 .. + n·s    staging areas      one per slot
+//! 16n .. 16n + 16      control words      two lines of 8 words, one control word each
+//! 16n + 16 .. + n·s    staging areas      one per slot
 //!
 //! header, both      63 lap or answer bit · 62…56 bit 63 of payload words 7…1
 //! command header    55 answer bit that its completion shall carry · 54…48 opcode · 47…32 kernel · 31…0 grain
@@ -21,13 +21,11 @@ use gpubridge_abstractions::{Command, Completion, PAYLOAD_WORDS, Status};
 /// Words of a command or completion slot: one cache line.
 pub const SLOT_WORDS: usize = 8;
 /// Words of a lane's control area.
-pub const CONTROL_WORDS: usize = 32;
+pub const CONTROL_WORDS: usize = 16;
 /// Control word: commands consumed so far; the device writes it.
 pub const CONSUMED: usize = 0;
 /// Control word: 1 while the device's thread sleeps; both sides swap it. Used by devices that are host threads.
 pub const PARKED: usize = 8;
-/// Control word: counts the device's turns of its loop; the device writes it.
-pub const HEARTBEAT: usize = 16;
 
 const TAG: u64 = 1 << 63;
 const DISPLACED_SHIFT: u32 = 56;
@@ -40,8 +38,8 @@ const STATUS_SHIFT: u32 = 48;
 
 const _: () = assert!(SLOT_WORDS == 1 + PAYLOAD_WORDS, "a slot is a header and its payload");
 const _: () = assert!(DISPLACED_SHIFT as usize + PAYLOAD_WORDS == 63, "one displaced bit per payload word");
-const _: () = assert!(CONSUMED / 8 != PARKED / 8 && PARKED / 8 != HEARTBEAT / 8, "one line per control word");
-const _: () = assert!(HEARTBEAT < CONTROL_WORDS, "control words lie in the control area");
+const _: () = assert!(CONSUMED / 8 != PARKED / 8, "one line per control word");
+const _: () = assert!(CONSUMED < CONTROL_WORDS && PARKED < CONTROL_WORDS, "control words lie in the control area");
 
 /// Where things lie in a lane's memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

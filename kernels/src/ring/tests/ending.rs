@@ -68,13 +68,3 @@ fn ends_are_final() {
     assert_eq!(rig.submitter.try_submit(&numbered(1), &[]), Err(SubmitError::Stopped));
     assert_eq!(rig.completions.take(&mut unread, &mut []), Taken::Ready(Completion::of(Status::Cancelled)));
 }
-
-/// The device's sign of life reaches the host.
-#[test]
-fn heartbeats_arrive() {
-    let rig = Rig::new(2, 0);
-    for count in [0, 1, u64::MAX] {
-        rig.device.beat(count);
-        assert_eq!(rig.completions.heartbeat(), count);
-    }
-}
