@@ -43,8 +43,8 @@ fn allocates_nothing(name: &str, mut operation: impl FnMut(usize)) {
         (0..TIMES).for_each(&mut operation);
         allocations() - before
     };
-    let fewest = (0..ROUNDS).map(round).min();
-    assert_eq!(fewest, Some(0), "allocations by {TIMES} × {name}");
+    let taken: Vec<usize> = (0..ROUNDS).map(round).take_while(|taken| *taken > 0).collect();
+    assert!(taken.len() < ROUNDS, "allocations by {TIMES} × {name}, in each round: {taken:?}");
 }
 
 /// Polls until the future is ready, as an executor that owns this thread does.

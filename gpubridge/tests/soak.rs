@@ -13,7 +13,7 @@ use gpubridge::{GpuMemoryHandle, MemoryType, Parameters, backends};
 
 const GRAINS: usize = 64;
 const ELEMENTS: usize = 96;
-const ROUNDS: usize = 40;
+const ROUNDS: usize = 800;
 const OPERATIONS_PER_ROUND: usize = 30_000;
 const WARM_UP_ROUNDS: usize = 8;
 
