@@ -5,16 +5,17 @@
 //! some of them, goes on allocating, and says so on its standard output after each answer. The parent kills it in the
 //! middle, opens a silo on the same file, and compares.
 
+mod killed_child;
+
 use std::collections::{BTreeMap, HashSet};
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use gpubridge_abstractions::{AllocationId, Backend, DeviceIndex, ErrorKind, GpuMemoryHandle, MemoryType, NullBackend};
 use gpubridge_grains::storage::RedbStorage;
 use gpubridge_grains::{GrainRef, Silo, SiloConfig, UncleanPolicy, wait};
+use killed_child::{kill_after, say, start};
 
 const FILE: &str = "GPUBRIDGE_TEST_SILO_FILE";
 const GRAINS: u64 = 4;
@@ -57,11 +58,6 @@ impl Heard {
     }
 }
 
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush()).expect("the parent listens");
-}
-
 fn open(path: &Path, unclean: UncleanPolicy) -> Silo {
     let device = NullBackend::default().open(DeviceIndex(0)).expect("there is a null device");
     let storage = Arc::new(RedbStorage::open(path).expect("the file opens"));
@@ -88,6 +84,16 @@ fn make(grain: &GrainRef, value: u64) -> AllocationId {
     handle.id
 }
 
+/// What a child said until it was killed, after so many answers.
+fn heard_of_child(answers: usize, path: &Path) -> Heard {
+    let mut heard = Heard::default();
+    kill_after(answers, start(FILE, path), |line| {
+        heard.line(line);
+        heard.answers
+    });
+    heard
+}
+
 #[test]
 #[ignore = "the child process of the other tests; without its parent it has nothing to do"]
 fn child() {
@@ -112,36 +118,6 @@ fn child() {
             say(&format!("saved {key} {}", counts[key as usize]));
         }
     }
-}
-
-fn start_child(path: &Path) -> Child {
-    Command::new(std::env::current_exe().expect("this program has a path"))
-        .args(["--exact", "child", "--ignored", "--nocapture"])
-        .env(FILE, path)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the child starts")
-}
-
-/// Kills the child after so many answers, and returns everything it has said until it was dead.
-fn kill_after(answers: usize, mut child: Child) -> Heard {
-    let mut heard = Heard::default();
-    let mut out = BufReader::new(child.stdout.take().expect("the output is a pipe"));
-    let (mut line, mut killed) = (String::new(), false);
-    while out.read_line(&mut line).expect("the pipe is read") > 0 {
-        // A last line without its end was cut off by the kill.
-        if let Some(line) = line.strip_suffix('\n') {
-            heard.line(line);
-        }
-        line.clear();
-        if heard.answers >= answers && !killed {
-            child.kill().expect("the child runs");
-            killed = true;
-        }
-    }
-    assert!(killed, "the child ended by itself: {:?}", child.wait());
-    child.wait().expect("the child is dead");
-    heard
 }
 
 fn read(grain: &GrainRef, id: AllocationId) -> Result<u64, ErrorKind> {
@@ -202,7 +178,7 @@ fn rounds(unclean: UncleanPolicy) {
     for round in 0..ROUNDS {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("grains.redb");
-        let heard = kill_after(random.usize(5..120), start_child(&path));
+        let heard = heard_of_child(random.usize(5..120), &path);
         let silo = open(&path, unclean);
         epochs.insert(silo.epoch());
         for key in 0..GRAINS {
@@ -235,7 +211,7 @@ fn kills_in_a_row_bring_no_handle_back() {
     let mut random = fastrand::Rng::with_seed(7);
     let mut all: BTreeMap<u64, Vec<(AllocationId, u64)>> = BTreeMap::new();
     for _ in 0..5 {
-        let heard = kill_after(random.usize(5..60), start_child(&path));
+        let heard = heard_of_child(random.usize(5..60), &path);
         for (key, made) in heard.made {
             all.entry(key).or_default().extend(made);
         }

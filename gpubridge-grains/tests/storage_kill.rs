@@ -3,15 +3,15 @@
 //! The child is this very program, asked for its one ignored test: it writes as fast as it can, and says so on its
 //! standard output after each answer. The parent kills it in the middle, opens the file, and compares.
 
+mod killed_child;
 mod storage_common;
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 
 use gpubridge_grains::GrainKey;
 use gpubridge_grains::storage::{GrainStorage, RedbStorage, VersionTag};
+use killed_child::{kill_after, say, start};
 use storage_common::block_on;
 
 const FILE: &str = "GPUBRIDGE_TEST_STORAGE_FILE";
@@ -62,10 +62,14 @@ impl Heard {
     }
 }
 
-/// One line at a time, in one piece, at once.
-fn say(line: &str) {
-    let mut out = std::io::stdout().lock();
-    out.write_all(format!("{line}\n").as_bytes()).and_then(|()| out.flush()).expect("the parent listens");
+/// What a child said until it was killed, after so many answers.
+fn heard_of_child(answers: usize, path: &Path) -> Heard {
+    let mut heard = Heard::default();
+    kill_after(answers, start(FILE, path), |line| {
+        heard.line(line);
+        heard.answers
+    });
+    heard
 }
 
 #[test]
@@ -94,28 +98,6 @@ fn child() {
     });
 }
 
-/// Kills the child after so many answers, and returns everything it has said until it was dead.
-fn kill_after(answers: usize, mut child: Child) -> Heard {
-    let mut heard = Heard::default();
-    let mut out = BufReader::new(child.stdout.take().expect("the output is a pipe"));
-    let mut line = String::new();
-    let mut killed = false;
-    while out.read_line(&mut line).expect("the pipe is read") > 0 {
-        // A last line without its end was cut off by the kill.
-        if let Some(line) = line.strip_suffix('\n') {
-            heard.line(line);
-        }
-        line.clear();
-        if heard.answers >= answers && !killed {
-            child.kill().expect("the child runs");
-            killed = true;
-        }
-    }
-    assert!(killed, "the child ended by itself: {:?}", child.wait());
-    child.wait().expect("the child is dead");
-    heard
-}
-
 /// Every key holds the last answered record or the one that was on its way.
 fn compare(storage: &RedbStorage, before: &HashMap<u64, u64>, heard: &Heard) -> HashMap<u64, u64> {
     (0..WRITERS * KEYS_PER_WRITER)
@@ -140,15 +122,6 @@ fn compare(storage: &RedbStorage, before: &HashMap<u64, u64>, heard: &Heard) -> 
         .collect()
 }
 
-fn start_child(path: &Path) -> Child {
-    Command::new(std::env::current_exe().expect("this program has a path"))
-        .args(["--exact", "child", "--ignored", "--nocapture"])
-        .env(FILE, path)
-        .stdout(Stdio::piped())
-        .spawn()
-        .expect("the child starts")
-}
-
 #[test]
 fn a_kill_loses_no_answered_write_and_tears_none() {
     let folder = tempfile::tempdir().expect("a temporary folder");
@@ -157,7 +130,7 @@ fn a_kill_loses_no_answered_write_and_tears_none() {
     let mut last_epoch = 0;
     let mut known = HashMap::new();
     for round in 0..ROUNDS {
-        let heard = kill_after(random.usize(1..80), start_child(&path));
+        let heard = heard_of_child(random.usize(1..80), &path);
         let storage = RedbStorage::open(&path).unwrap_or_else(|error| panic!("round {round}: {error}"));
         known = compare(&storage, &known, &heard);
         let epoch = block_on(storage.begin_epoch()).expect("there are many epochs");

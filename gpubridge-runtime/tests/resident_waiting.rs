@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread;
 use std::time::Duration;
 
-use gpubridge_abstractions::{ErrorKind, GetMetricsMessage, ReleaseMessage, RingConfig, ShutdownMessage};
-use gpubridge_runtime::ResidentMemory;
+use gpubridge_abstractions::{AllocationId, ErrorKind, GetMetricsMessage, ReleaseMessage, RingConfig, ShutdownMessage};
+use gpubridge_runtime::{ResidentMemory, SessionId};
 use held::{HeldDevice, NEVER, allocate, open, read, session, write};
 
 /// Pieces of 64 bytes.
@@ -231,14 +231,20 @@ fn a_deadline_is_kept_by_a_waiting_thread_and_by_a_future_alike() {
     assert!(matches!(poll(&mut call), Poll::Ready(Ok(_))));
 }
 
-#[test]
-fn a_full_lane_takes_one_block_for_one_allocation_however_long_it_waits() {
+/// A device of two slots that answers nothing more, and a session with one block.
+fn held_with_two_slots() -> (Arc<HeldDevice>, ResidentMemory, SessionId, AllocationId) {
     let device = HeldDevice::new();
     let memory = open(&device, RingConfig { slots: 2, ..SMALL });
     let id = session(&memory);
     let block = allocate(&memory, id, 64).id;
     write(&memory, id, block, &[0; 8]).wait().expect("it is allocated");
     device.hold();
+    (device, memory, id, block)
+}
+
+#[test]
+fn a_full_lane_takes_one_block_for_one_allocation_however_long_it_waits() {
+    let (device, memory, id, block) = held_with_two_slots();
     let (mut one, mut two) = (write(&memory, id, block, &[1; 8]), write(&memory, id, block, &[2; 8]));
     assert!(poll(&mut one).is_pending() && poll(&mut two).is_pending());
     // As many blocks as the lane has slots may wait to be bound; the next has to wait for room.
@@ -267,12 +273,7 @@ fn a_full_lane_takes_one_block_for_one_allocation_however_long_it_waits() {
 /// A block is bound ahead of its first use, so one that is not used costs the lane nothing.
 #[test]
 fn a_block_that_is_released_unused_takes_no_room_in_the_lane() {
-    let device = HeldDevice::new();
-    let memory = open(&device, RingConfig { slots: 2, ..SMALL });
-    let id = session(&memory);
-    let block = allocate(&memory, id, 64).id;
-    write(&memory, id, block, &[0; 8]).wait().expect("it is allocated");
-    device.hold();
+    let (device, memory, id, block) = held_with_two_slots();
     let (mut one, mut two) = (write(&memory, id, block, &[1; 8]), write(&memory, id, block, &[2; 8]));
     assert!(poll(&mut one).is_pending() && poll(&mut two).is_pending());
     for _ in 0..100 {
