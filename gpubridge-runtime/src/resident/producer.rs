@@ -81,13 +81,14 @@ impl Producer {
     /// [`Submitter::try_submit`] behind the `Bind`s.
     #[inline]
     pub(crate) fn try_submit(&mut self, command: &Command, staged: &[u8]) -> Result<Ticket, SubmitError> {
-        if !self.binds.is_empty() {
+        let any = !self.binds.is_empty();
+        if any {
             self.publish_binds()?;
         }
-        self.submitter.try_submit(command, staged).map_err(|error| self.refused(error))
+        self.submitter.try_submit(command, staged).map_err(|error| self.refused(error, any))
     }
 
-    /// [`Submitter::try_submit_run`] behind the `Bind`s.
+    /// [`Submitter::try_submit_run`] behind the `Bind`s. The doorbell is the caller's, whatever comes of it.
     #[inline]
     pub(crate) fn try_submit_run(
         &mut self,
@@ -97,7 +98,7 @@ impl Producer {
         if !self.binds.is_empty() {
             self.publish_binds()?;
         }
-        self.submitter.try_submit_run(commands, tickets).map_err(|error| self.refused(error))
+        self.submitter.try_submit_run(commands, tickets).map_err(|error| self.refused(error, false))
     }
 
     /// [`Submitter::doorbell`].
@@ -133,18 +134,20 @@ impl Producer {
 
     fn enter(&mut self, session: u32, bind: &Bind) -> Result<(), SubmitError> {
         let command = Command::new(Opcode::Bind, session, bind.to_payload());
-        let mut ticket = self.submitter.try_submit(&command, &[]).map_err(|error| self.refused(error))?;
+        let mut ticket = self.submitter.try_submit(&command, &[]).map_err(|error| self.refused(error, true))?;
         // Nobody waits for it: a failure shows when the slot is used.
         self.completions.abandon(&mut ticket);
         Ok(())
     }
 
-    /// What a refusal of the ring means for later calls.
+    /// What a refusal of the ring means for later calls. `binds_entered` says whether the device was left `Bind`s.
     #[cold]
-    fn refused(&mut self, error: SubmitError) -> SubmitError {
+    fn refused(&mut self, error: SubmitError, binds_entered: bool) -> SubmitError {
         self.stopped |= error == SubmitError::Stopped;
-        // What found no room waits until the device has done with the `Bind`s that did.
-        self.submitter.doorbell();
+        if binds_entered {
+            // What found no room waits until the device has done with them.
+            self.submitter.doorbell();
+        }
         error
     }
 }
