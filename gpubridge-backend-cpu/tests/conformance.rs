@@ -1,10 +1,12 @@
 //! Runs the suite on the CPU backend.
 
+use std::process::ExitCode;
 use std::sync::Arc;
 
 use gpubridge_backend_cpu::CpuBackend;
-use ringkernel_tests::Context;
+use gpubridge_kernels::library;
+use ringkernel_tests::Suite;
 
-fn main() {
-    ringkernel_tests::run(&Context::new("cpu", |library| Arc::new(CpuBackend::new(library))).running_twins());
+fn main() -> ExitCode {
+    Suite::new(Arc::new(CpuBackend::new(library()))).running_twins(|library| Arc::new(CpuBackend::new(library))).main()
 }

@@ -1,80 +1,97 @@
-//! The backend under test.
+//! The backend under test, as cases see it.
 
 use std::fmt;
 use std::sync::Arc;
 
-use gpubridge_abstractions::{Backend, Device, DeviceIndex};
+use gpubridge_abstractions::{Backend, Device, DeviceIndex, DeviceInfo};
 use gpubridge_kernels::{Kernel, KernelLibrary, library};
 
-use crate::Needs;
+use crate::{Needs, counting};
 
 type Factory = dyn Fn(KernelLibrary) -> Arc<dyn Backend> + Send + Sync;
 
 /// Opens devices of the backend under test.
 #[derive(Clone)]
 pub struct Context {
-    name: String,
-    factory: Arc<Factory>,
-    runs_twins: bool,
+    backend: Arc<dyn Backend>,
+    /// Makes the backend anew over a library with kernels of the suite's own.
+    with_library: Option<Arc<Factory>>,
+    /// What its first device reports, or why there is none.
+    device: Result<DeviceInfo, String>,
 }
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("name", &self.name).field("runs_twins", &self.runs_twins).finish()
+        f.debug_struct("Context").field("backend", &self.backend).field("device", &self.device).finish_non_exhaustive()
     }
 }
 
 impl Context {
-    /// The backend that `factory` makes of a kernel library; `name` is for messages.
-    pub fn new(
-        name: impl Into<String>,
-        factory: impl Fn(KernelLibrary) -> Arc<dyn Backend> + Send + Sync + 'static,
-    ) -> Self {
-        Self { name: name.into(), factory: Arc::new(factory), runs_twins: false }
+    /// Asks the backend what it has, and opens nothing.
+    pub(crate) fn new(backend: Arc<dyn Backend>) -> Self {
+        let device = match backend.devices() {
+            Ok(devices) => devices.into_iter().next().ok_or_else(|| "it has no device".to_owned()),
+            Err(error) => Err(error.to_string()),
+        };
+        Self { backend, with_library: None, device }
     }
 
-    /// The same for a backend that runs kernels' CPU twins: the suite then registers kernels of its own, which count,
-    /// wait at a gate or fail to compile.
-    #[must_use]
-    pub fn running_twins(mut self) -> Self {
-        self.runs_twins = true;
-        self
+    pub(crate) fn set_twins(&mut self, factory: impl Fn(KernelLibrary) -> Arc<dyn Backend> + Send + Sync + 'static) {
+        self.with_library = Some(Arc::new(factory));
+    }
+
+    /// The backend's name.
+    pub fn name(&self) -> &str {
+        self.backend.name()
+    }
+
+    /// What the first device reported when the suite began.
+    ///
+    /// # Errors
+    /// Why there is no device.
+    pub fn info(&self) -> Result<&DeviceInfo, &str> {
+        self.device.as_ref().map_err(String::as_str)
     }
 
     /// Why cases with these needs cannot run here; `None` if they can.
     pub fn lacks(&self, needs: Needs) -> Option<String> {
-        let compute = || self.backend(&[]).devices().is_ok_and(|devices| devices[0].capabilities.compute);
-        match needs {
-            Needs::Memory => None,
-            Needs::Compute if compute() => None,
-            Needs::Compute => Some(format!("needs kernels, and the {} backend runs none", self.name)),
-            Needs::Twins if self.runs_twins => None,
-            Needs::Twins => Some(format!("needs kernels that run on the host, not on the {} backend", self.name)),
-        }
+        let compute = self.device.as_ref().is_ok_and(|device| device.capabilities.compute);
+        let missing = match needs {
+            Needs::Compute | Needs::Twins if !compute => "needs capability `compute`",
+            Needs::Twins if self.with_library.is_none() => "needs kernels of the suite's own: `Suite::running_twins`",
+            Needs::CountedAllocations if !counting::is_installed() => "needs `ringkernel_tests::count_allocations!()`",
+            Needs::Memory | Needs::Compute | Needs::Twins | Needs::CountedAllocations => return None,
+        };
+        Some(missing.to_owned())
     }
 
-    /// The backend, with these kernels beside the library's.
+    /// The backend, as it was handed to the suite.
+    pub fn backend(&self) -> &Arc<dyn Backend> {
+        &self.backend
+    }
+
+    /// Its first device, newly opened.
     ///
     /// # Panics
-    /// If the kernels' ids or names collide.
-    pub fn backend(&self, kernels: &[Kernel]) -> Arc<dyn Backend> {
+    /// If it cannot be opened.
+    pub fn device(&self) -> Arc<dyn Device> {
+        Self::open(&self.backend)
+    }
+
+    /// Its first device, newly opened, with these kernels beside the library's. For cases that need [`Needs::Twins`].
+    ///
+    /// # Panics
+    /// If it cannot be opened, if the kernels' ids or names collide, or if the backend takes no kernels.
+    pub fn device_with(&self, kernels: &[Kernel]) -> Arc<dyn Device> {
+        let with_library = self.with_library.as_ref().expect("only cases that need twins bring kernels");
         let mut library = library();
         for kernel in kernels {
             library.register(kernel.clone()).expect("the suite's kernels differ");
         }
-        (self.factory)(library)
+        Self::open(&with_library(library))
     }
 
-    /// Its first device, newly opened, with the library's kernels.
-    pub fn device(&self) -> Arc<dyn Device> {
-        self.device_with(&[])
-    }
-
-    /// Its first device, newly opened, with these kernels beside the library's.
-    ///
-    /// # Panics
-    /// If it cannot be opened.
-    pub fn device_with(&self, kernels: &[Kernel]) -> Arc<dyn Device> {
-        self.backend(kernels).open(DeviceIndex(0)).expect("the backend under test has a device 0")
+    fn open(backend: &Arc<dyn Backend>) -> Arc<dyn Device> {
+        backend.open(DeviceIndex(0)).expect("the backend under test has a device 0")
     }
 }

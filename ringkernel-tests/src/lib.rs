@@ -1,28 +1,35 @@
-//! The conformance suite of gpubridge: what must hold, as a table of plain functions that anything can run.
+//! The conformance suite of gpubridge: what a backend must do, as a table of plain functions that anything can run.
 //!
-//! Each [`Case`] is a function that returns if its claim holds and panics, saying what it saw, if not. Cases of messages
-//! and metrics need nothing; the others take a [`Context`], which opens devices of the backend under test. A backend
-//! runs them all in one line, from a test target without the standard harness:
+//! A backend of your own runs it from a test target without the standard harness, in one file:
 //!
 //! ```no_run
-//! use std::sync::Arc;
+//! use std::process::ExitCode;
 //!
-//! use gpubridge_abstractions::NullBackend;
-//! use ringkernel_tests::Context;
+//! use gpubridge_abstractions::NullBackend as MyBackend;
 //!
-//! ringkernel_tests::run(&Context::new("null", |_| Arc::new(NullBackend::default())));
+//! fn main() -> ExitCode {
+//!     ringkernel_tests::main(&MyBackend::default())
+//! }
 //! ```
 //!
-//! What a backend cannot run is listed as ignored, with the reason in its place; nothing is passed over in silence.
+//! Each [`Case`] checks one promise that the documentation of the traits and types makes under `# Behavior`: it returns if
+//! the promise holds and panics, saying what it saw, if not. What a backend cannot run is listed as ignored, with the
+//! reason in its place; nothing is passed over in silence. [`Suite`] has the rest: kernels of the suite's own, a table of
+//! expected failures, running as a library to a [`Report`].
 #![forbid(unsafe_code)]
 
 pub mod cases;
 mod context;
+mod counting;
+mod report;
 mod rig;
-mod run;
 mod storage;
+mod suite;
 mod twins;
 
 pub use cases::{Case, Check, Needs};
 pub use context::Context;
-pub use run::{run, run_plain};
+#[doc(hidden)]
+pub use counting::stats_alloc;
+pub use report::{CaseReport, Report, Status, Tally};
+pub use suite::{ExpectedFailure, REQUIRE_VARIABLE, Suite, main, plain_main};

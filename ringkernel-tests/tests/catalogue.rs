@@ -1,5 +1,7 @@
 //! Runs the cases that need no backend.
 
-fn main() {
-    ringkernel_tests::run_plain();
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    ringkernel_tests::plain_main()
 }

@@ -214,7 +214,7 @@ pub fn budget_used_and_allocated_are_three_numbers(context: &Context) {
 /// Initialize and Allocate; the handle names its own.
 pub fn the_device_index_is_honoured(context: &Context) {
     const NONE: DeviceIndex = DeviceIndex(99);
-    let error = context.backend(&[]).open(NONE).expect_err("there is no such device");
+    let error = context.backend().open(NONE).expect_err("there is no such device");
     assert_eq!(error.kind(), ErrorKind::NotFound);
     assert!(error.message().contains("99"), "{error}");
     let rig = Rig::new(context.device(), config());

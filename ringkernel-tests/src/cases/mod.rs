@@ -25,6 +25,8 @@ pub struct Case {
     pub area: &'static str,
     /// The claim.
     pub name: &'static str,
+    /// The promise that it checks, as the documentation of the traits and types names it: `Type::method/bullet`.
+    pub behavior: &'static str,
     /// Checks it.
     pub check: Check,
 }
@@ -47,6 +49,8 @@ pub enum Needs {
     Compute,
     /// Kernels of the suite's own, as CPU twins.
     Twins,
+    /// An allocator that counts ([`count_allocations!`](crate::count_allocations)).
+    CountedAllocations,
 }
 
 /// All cases, area by area.
@@ -65,19 +69,22 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     plain.into_iter().chain(runtime).chain(grains).flatten()
 }
 
-/// The table of an area: functions of this module, each under its own name, with what they need of a backend.
+/// The table of an area: functions of this module, each under its own name, with the promise that it checks and what it
+/// needs of a backend.
 macro_rules! table {
-    ($area:literal: $($case:ident),* $(,)?) => {
+    ($area:literal: $($case:ident $(=> $behavior:literal)?),* $(,)?) => {
         &[$($crate::cases::Case {
             area: $area,
             name: stringify!($case),
+            behavior: concat!($($behavior)?),
             check: $crate::cases::Check::Plain($case),
         }),*]
     };
-    ($area:literal, $($needs:ident { $($case:ident),* $(,)? })*) => {
+    ($area:literal, $($needs:ident { $($case:ident $(=> $behavior:literal)?),* $(,)? })*) => {
         &[$($($crate::cases::Case {
             area: $area,
             name: stringify!($case),
+            behavior: concat!($($behavior)?),
             check: $crate::cases::Check::Backend($crate::cases::Needs::$needs, $case),
         }),*),*]
     };

@@ -1,0 +1,127 @@
+//! What a run of the suite came to, as data and as text.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::Serialize;
+
+/// How a case ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// The claim holds.
+    Passed,
+    /// It does not, or the case was not done by its deadline, or an expected failure passed.
+    Failed,
+    /// The backend lacks what the case needs, or the case failed as the table of expected failures says.
+    Ignored,
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Passed => "passed",
+            Self::Failed => "FAILED",
+            Self::Ignored => "ignored",
+        })
+    }
+}
+
+/// How one case ended, and why.
+#[derive(Clone, Debug, Serialize)]
+pub struct CaseReport {
+    /// The claim, unique within its area.
+    pub name: &'static str,
+    /// What the claim is about.
+    pub area: &'static str,
+    /// The promise of the documentation that it checks: `Type::method/bullet`.
+    pub behavior: &'static str,
+    /// How it ended.
+    pub status: Status,
+    /// What was seen when it failed, or why it was ignored.
+    pub reason: Option<String>,
+    /// How long it took; 0 when it did not run.
+    pub seconds: f64,
+}
+
+/// What a run of the suite came to. Its `Display` is a line per case and a summary; [`Serialize`] gives the fields.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// The name of the backend.
+    pub backend: String,
+    /// The name of its device, or why there is none.
+    pub device: String,
+    /// The cases in the order of the catalogue.
+    pub cases: Vec<CaseReport>,
+}
+
+/// Cases of an area by status.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Those that passed.
+    pub passed: usize,
+    /// Those that failed.
+    pub failed: usize,
+    /// Those that were ignored.
+    pub ignored: usize,
+}
+
+impl Tally {
+    fn add(&mut self, status: Status) {
+        match status {
+            Status::Passed => self.passed += 1,
+            Status::Failed => self.failed += 1,
+            Status::Ignored => self.ignored += 1,
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    /// As a cell of a table: `12`, or `10, 2 ignored`.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.passed)?;
+        for (count, what) in [(self.failed, "**failed**"), (self.ignored, "ignored")] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Report {
+    /// Whether no case failed.
+    pub fn is_success(&self) -> bool {
+        self.tally().failed == 0
+    }
+
+    /// All cases by status.
+    pub fn tally(&self) -> Tally {
+        self.cases.iter().fold(Tally::default(), |mut tally, case| {
+            tally.add(case.status);
+            tally
+        })
+    }
+
+    /// The cases of each area by status.
+    pub fn areas(&self) -> BTreeMap<&'static str, Tally> {
+        let mut areas = BTreeMap::<_, Tally>::new();
+        self.cases.iter().for_each(|case| areas.entry(case.area).or_default().add(case.status));
+        areas
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{} · {}", self.backend, self.device)?;
+        for case in &self.cases {
+            write!(f, "{:7} {}::{}", case.status, case.area, case.name)?;
+            match &case.reason {
+                Some(reason) => writeln!(f, ": {reason}")?,
+                None => writeln!(f)?,
+            }
+        }
+        let Tally { passed, failed, ignored } = self.tally();
+        writeln!(f, "{passed} passed, {failed} failed, {ignored} ignored")
+    }
+}
