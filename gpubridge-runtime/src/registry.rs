@@ -117,6 +117,17 @@ impl BackendRegistry {
         PREFERENCE.into_iter().filter(|name| self.find(name).is_some()).chain(others).collect()
     }
 
+    /// The backend of this name, whether it works here or not.
+    ///
+    /// # Errors
+    /// `NotFound` for an unknown name, with those there are.
+    pub fn backend(&self, name: &str) -> Result<&Arc<dyn Backend>, Error> {
+        self.find(name).ok_or_else(|| {
+            let why = format!("there is no backend `{name}`; there are: {}", self.names().join(", "));
+            Error::new(ErrorKind::NotFound, "registry.backend", why)
+        })
+    }
+
     /// The devices of all backends in the order in which they are tried. Asks every backend.
     pub fn devices(&self) -> Vec<BackendDevices> {
         let ask = |backend: &Arc<dyn Backend>| BackendDevices {

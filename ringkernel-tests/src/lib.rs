@@ -21,6 +21,7 @@
 pub mod cases;
 mod context;
 mod counting;
+mod markdown;
 mod report;
 mod rig;
 mod storage;
@@ -31,5 +32,6 @@ pub use cases::{Case, Check, Needs};
 pub use context::Context;
 #[doc(hidden)]
 pub use counting::stats_alloc;
+pub use markdown::capability_table;
 pub use report::{CaseReport, Report, Status, Tally};
 pub use suite::{ExpectedFailure, REQUIRE_VARIABLE, Suite, main, plain_main};

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
+use gpubridge_abstractions::Capabilities;
 use serde::Serialize;
 
 /// How a case ended.
@@ -44,6 +45,14 @@ pub struct CaseReport {
     pub seconds: f64,
 }
 
+impl fmt::Display for CaseReport {
+    /// One line.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:7} {}::{}", self.status.to_string(), self.area, self.name)?;
+        self.reason.as_ref().map_or(Ok(()), |reason| write!(f, ": {}", reason.replace('\n', "\n        ")))
+    }
+}
+
 /// What a run of the suite came to. Its `Display` is a line per case and a summary; [`Serialize`] gives the fields.
 #[derive(Clone, Debug, Serialize)]
 pub struct Report {
@@ -51,6 +60,9 @@ pub struct Report {
     pub backend: String,
     /// The name of its device, or why there is none.
     pub device: String,
+    /// What its device can do; `None` without a device.
+    #[serde(skip)]
+    pub capabilities: Option<Capabilities>,
     /// The cases in the order of the catalogue.
     pub cases: Vec<CaseReport>,
 }
@@ -103,6 +115,12 @@ impl Report {
         })
     }
 
+    /// How many cases passed, failed and were ignored, and on what, in a line.
+    pub fn summary(&self) -> String {
+        let Tally { passed, failed, ignored } = self.tally();
+        format!("{} ({}): {passed} passed, {failed} failed, {ignored} ignored", self.backend, self.device)
+    }
+
     /// The cases of each area by status.
     pub fn areas(&self) -> BTreeMap<&'static str, Tally> {
         let mut areas = BTreeMap::<_, Tally>::new();
@@ -113,15 +131,7 @@ impl Report {
 
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{} · {}", self.backend, self.device)?;
-        for case in &self.cases {
-            write!(f, "{:7} {}::{}", case.status, case.area, case.name)?;
-            match &case.reason {
-                Some(reason) => writeln!(f, ": {reason}")?,
-                None => writeln!(f)?,
-            }
-        }
-        let Tally { passed, failed, ignored } = self.tally();
-        writeln!(f, "{passed} passed, {failed} failed, {ignored} ignored")
+        self.cases.iter().try_for_each(|case| writeln!(f, "{case}"))?;
+        writeln!(f, "{}", self.summary())
     }
 }

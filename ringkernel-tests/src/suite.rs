@@ -66,7 +66,7 @@ impl Suite {
     #[must_use]
     pub fn expecting(mut self, expected: &'static [ExpectedFailure]) -> Self {
         for ExpectedFailure { case, .. } in expected {
-            let known = cases::all().any(|known| full_name(known) == *case);
+            let known = cases::all().any(|known| known.full_name() == *case);
             assert!(known, "the table of expected failures names `{case}`, which is no case (`--list` shows them)");
         }
         self.expected = expected;
@@ -93,10 +93,25 @@ impl Suite {
     }
 
     /// Runs the cases that `wanted` picks, one after the other.
-    pub fn run(&self, mut wanted: impl FnMut(&Case) -> bool) -> Report {
-        let device = self.context.info().map_or_else(|why| format!("none: {why}"), |info| info.name.clone());
-        let cases = Self::cases().filter(|case| wanted(case)).map(|case| self.run_case(case)).collect();
-        Report { backend: self.context.name().to_owned(), device, cases }
+    pub fn run(&self, wanted: impl FnMut(&Case) -> bool) -> Report {
+        self.run_watched(wanted, |_| ())
+    }
+
+    /// [`Suite::run`], with a word to `watch` after each case.
+    pub fn run_watched(&self, mut wanted: impl FnMut(&Case) -> bool, mut watch: impl FnMut(&CaseReport)) -> Report {
+        let run = |case| {
+            let report = self.run_case(case);
+            watch(&report);
+            report
+        };
+        let cases = Self::cases().filter(|case| wanted(case)).map(run).collect();
+        let info = self.context.info();
+        Report {
+            backend: self.context.name().to_owned(),
+            device: info.map_or_else(|why| format!("none: {why}"), |info| info.name.clone()),
+            capabilities: info.ok().map(|info| info.capabilities),
+            cases,
+        }
     }
 
     /// Runs one case.
@@ -119,7 +134,7 @@ impl Suite {
 
     fn trial(self: &Arc<Self>, case: &'static Case) -> Trial {
         let suite = Arc::clone(self);
-        let trial = Trial::test(full_name(case), move || match suite.run_case(case) {
+        let trial = Trial::test(case.full_name(), move || match suite.run_case(case) {
             CaseReport { status: Status::Failed, reason, .. } => Err(reason.unwrap_or_default().into()),
             _ => Ok(()),
         });
@@ -146,7 +161,7 @@ impl Suite {
     }
 
     fn expected_failure(&self, case: &Case) -> Option<&'static ExpectedFailure> {
-        self.expected.iter().find(|expected| expected.case == full_name(case))
+        self.expected.iter().find(|expected| expected.case == case.full_name())
     }
 
     /// Holds what a case came to against the table of expected failures.
@@ -199,7 +214,7 @@ pub fn main(backend: &(impl Backend + Clone + 'static)) -> ExitCode {
 /// Runs the cases that need no backend, as a test program.
 pub fn plain_main() -> ExitCode {
     let plain = |case: &'static Case| match case.check {
-        Check::Plain(check) => Some(Trial::test(full_name(case), move || {
+        Check::Plain(check) => Some(Trial::test(case.full_name(), move || {
             check();
             Ok(())
         })),
@@ -210,11 +225,6 @@ pub fn plain_main() -> ExitCode {
 
 fn conclude(trials: Vec<Trial>) -> ExitCode {
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
-}
-
-/// A case as filters and tables name it.
-fn full_name(case: &Case) -> String {
-    format!("{}::{}", case.area, case.name)
 }
 
 fn panic_message(panic: &(dyn Any + Send)) -> String {

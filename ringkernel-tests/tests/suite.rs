@@ -50,7 +50,7 @@ const CASE: &str = "requests::message_counters_are_exact";
 const EXPECTED: &[ExpectedFailure] = &[ExpectedFailure { case: CASE, reason: "it cannot be opened" }];
 
 fn chosen(case: &Case) -> bool {
-    format!("{}::{}", case.area, case.name) == CASE
+    case.full_name() == CASE
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::error::Error;
 
@@ -21,8 +21,35 @@ pub struct Cli {
 pub enum Command {
     /// List the devices that actors can live on
     Devices,
+    /// Run the conformance suite on a backend
+    Conformance(ConformanceArgs),
     /// Score each row of a CSV file against the earlier rows of its key
     Stream(StreamArgs),
+}
+
+/// Options of `gpubridge conformance`.
+#[derive(Debug, Args)]
+pub struct ConformanceArgs {
+    /// Only the cases whose `area::name` contains one of these
+    #[arg(value_name = "FILTER")]
+    pub filters: Vec<String>,
+    /// Backend to run on, by name, or `auto`; may be given several times
+    #[arg(long, value_name = "NAME", default_value = "auto")]
+    pub backend: Vec<String>,
+    /// How to report: a line per case, a table of capabilities, or JSON
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub format: Format,
+}
+
+/// How a run of the conformance suite is reported.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// A line per case, as it ends.
+    Text,
+    /// A table of backends and what they can do.
+    Markdown,
+    /// An object per backend; an array of them if there are several.
+    Json,
 }
 
 /// Options of `gpubridge stream`.

@@ -6,11 +6,12 @@
 //! - `engine`: the seam to the actors; `window`: the same arithmetic in plain memory
 //! - `pipeline`, `reorder`: rows in, scores out, in input order
 //! - `tally`, `reference`, `verify`, `output`, `report`, `progress`: what becomes of the scores
-//! - `stream`, `compare`, `demonstration`, `devices`: the commands
+//! - `stream`, `compare`, `demonstration`, `devices`, `conformance`: the commands
 
 mod actors;
 mod cli;
 mod compare;
+mod conformance;
 mod csv;
 mod demonstration;
 mod devices;
@@ -57,6 +58,7 @@ fn dispatch(command: Option<Command>) -> Result<(), Error> {
     match command {
         None => demonstration::run(),
         Some(Command::Devices) => devices::run(),
+        Some(Command::Conformance(args)) => conformance::run(&args),
         Some(Command::Stream(args)) => stream::run(&stream::Plan::from(args)).map(drop),
     }
 }

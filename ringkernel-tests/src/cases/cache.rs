@@ -94,7 +94,6 @@ pub fn popular_kernels_stay_when_there_are_more_than_slots(context: &Context) {
     }
     let (hits, misses) = hits_and_misses(&rig);
     assert_eq!((hits + misses, misses), (10_000, u64::from(compilations.load(Ordering::Relaxed))));
-    println!("kernel cache: {hits} hits, {misses} misses");
     assert!(hits >= 9_500, "{hits} of 10000");
     assert_eq!(rig.memory.metrics().kernel_cache_size, 100);
 }

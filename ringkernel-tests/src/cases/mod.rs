@@ -31,6 +31,13 @@ pub struct Case {
     pub check: Check,
 }
 
+impl Case {
+    /// The name by which filters and tables know it: `area::name`.
+    pub fn full_name(&self) -> String {
+        format!("{}::{}", self.area, self.name)
+    }
+}
+
 /// The function that checks a claim: returns if it holds; panics, saying what it saw, if not.
 #[derive(Clone, Copy, Debug)]
 pub enum Check {

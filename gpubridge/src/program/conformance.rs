@@ -1,0 +1,87 @@
+//! `gpubridge conformance`: the conformance suite on the backends of this program.
+
+use std::sync::Arc;
+
+use gpubridge::kernels::{KernelLibrary, library};
+use gpubridge::runtime::{AUTO, BackendRegistry};
+use gpubridge::{Backend, DeviceKind, NullBackend};
+use ringkernel_tests::{Case, Report, Suite, capability_table};
+
+use super::cli::{ConformanceArgs, Format};
+use super::engine;
+use super::error::{EngineError, Error};
+use super::report;
+
+/// Runs the suite on each backend in turn and reports. Fails if any case does.
+pub fn run(args: &ConformanceArgs) -> Result<(), Error> {
+    let wanted =
+        |case: &Case| args.filters.is_empty() || args.filters.iter().any(|each| case.full_name().contains(each));
+    if !Suite::cases().any(wanted) {
+        let why = format!("no case matches {}; without a filter all are run", args.filters.join(", "));
+        return Err(Error::Usage(why));
+    }
+    let suites = args.backend.iter().map(|name| suite(name)).collect::<Result<Vec<_>, _>>()?;
+    let mut reports = Vec::new();
+    for suite in suites {
+        reports.push(run_one(&suite, wanted, args.format)?);
+    }
+    match args.format {
+        Format::Text => {}
+        Format::Markdown => report::write(&capability_table(&reports), false)?,
+        Format::Json => report::write(&format!("{}\n", json(&reports)), false)?,
+    }
+    match reports.iter().find(|report| !report.is_success()) {
+        None => Ok(()),
+        Some(failed) => Err(Error::Conformance {
+            failed: failed.tally().failed,
+            run: failed.cases.len(),
+            backend: failed.backend.clone(),
+        }),
+    }
+}
+
+/// Runs the suite on one backend; as text, each case shows as it ends.
+fn run_one(suite: &Suite, wanted: impl FnMut(&Case) -> bool, format: Format) -> Result<Report, Error> {
+    let mut shown = Ok(());
+    let report = suite.run_watched(wanted, |case| {
+        if format == Format::Text && shown.is_ok() {
+            shown = report::write(&format!("{case}\n"), false);
+        }
+    });
+    shown?;
+    if format == Format::Text {
+        report::write(&format!("{}\n", report.summary()), false)?;
+    }
+    Ok(report)
+}
+
+/// The backends that the suite can run on: those of the program and the null backend.
+fn registry(library: KernelLibrary) -> BackendRegistry {
+    let mut registry = gpubridge::backends(library);
+    registry.register(Arc::new(NullBackend::default())).expect("no built-in backend is called null");
+    registry
+}
+
+fn suite(name: &str) -> Result<Suite, EngineError> {
+    let find = |name: &str| registry(library()).backend(name).cloned().map_err(EngineError::Backend);
+    let backend = if name == AUTO { engine::select(AUTO)?.backend } else { find(name)? };
+    // Kernels' twins run on the host: a device that is the host's processor can be given the suite's own.
+    let runs_twins = backend.devices().is_ok_and(|devices| devices.iter().any(|device| device.kind == DeviceKind::Cpu));
+    let name = backend.name().to_owned();
+    let suite = Suite::new(backend);
+    if !runs_twins {
+        return Ok(suite);
+    }
+    let anew = move |library| -> Arc<dyn Backend> {
+        Arc::clone(registry(library).backend(&name).expect("it was found before"))
+    };
+    Ok(suite.running_twins(anew))
+}
+
+fn json(reports: &[Report]) -> String {
+    let text = match reports {
+        [report] => serde_json::to_string_pretty(report),
+        reports => serde_json::to_string_pretty(reports),
+    };
+    text.expect("names and numbers always serialize")
+}
