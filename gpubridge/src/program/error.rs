@@ -69,6 +69,9 @@ pub enum Error {
     /// The demonstration did not see what its data set holds.
     #[error("the demonstration expected {expected} but saw {seen}")]
     Demonstration { expected: String, seen: String },
+    /// A stress run saw what must not be: counts that differ, contents that differ, a call that failed.
+    #[error("{faults}")]
+    Stress { faults: String },
     /// The engine behind the actors failed, or broke its promises.
     #[error("{0}")]
     Engine(#[from] EngineError),
@@ -104,9 +107,11 @@ impl Error {
             Error::ReaderGone => 0,
             Error::Interrupted => EXIT_INTERRUPTED,
             Error::Engine(EngineError::Backend(_)) => EXIT_BAD_INPUT,
-            Error::Verification { .. } | Error::Demonstration { .. } | Error::Engine(_) | Error::Signals(_) => {
-                EXIT_FAILED
-            }
+            Error::Verification { .. }
+            | Error::Demonstration { .. }
+            | Error::Stress { .. }
+            | Error::Engine(_)
+            | Error::Signals(_) => EXIT_FAILED,
             _ => EXIT_BAD_INPUT,
         }
     }
