@@ -174,6 +174,7 @@ impl Bench {
         let fault = found.iter().zip(expected).position(differs);
         let fault = if found.len() == expected.len() { fault } else { Some(found.len().min(expected.len())) };
         let Self { spec, name, .. } = self;
+        self.calls.seen.bytes += expected.len() as u64 * 4;
         self.calls.seen.answer(fault.is_none(), || {
             let at = fault.unwrap_or_default();
             let found = found.get(at).map(|bits| T::from_bits(*bits));

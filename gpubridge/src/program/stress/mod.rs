@@ -237,7 +237,7 @@ impl Run {
         let driven = (self.drive)(&Drive { stage: &stage, monitor: &monitor, seed });
         outcome.elapsed = start.elapsed();
         outcome.done = monitor.done();
-        outcome.memory = Memory::judge(&monitor.into_samples(), self.settles_after);
+        outcome.memory = Memory::judge(&monitor.into_samples(), outcome.done, self.settles_after);
         let Driven { mut calls, kernels, seen, figures } = driven?;
         outcome.figures = figures;
         (outcome.checks, outcome.seen) = account::settle(&stage, &mut calls, kernels, seen)?;
