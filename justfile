@@ -15,9 +15,13 @@ bench:
 demo:
     cargo run --release
 
-# The long tests: more than a million operations with flat memory.
+# The stress runs: millions of operations with exact accounts and flat memory.
+stress:
+    cargo run --release -- stress all
+
+# The long one for minutes.
 soak:
-    cargo test --workspace --release -- --ignored soak
+    cargo run --release -- stress long --operations 50000000
 
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps

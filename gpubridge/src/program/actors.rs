@@ -152,7 +152,8 @@ fn grain_key(text: &[u8]) -> GrainKey {
     GrainKey::from(&*String::from_utf8_lossy(text))
 }
 
-fn metrics(metrics: &ResidentMemoryMetrics) -> Vec<Metric> {
+/// All metrics under their names.
+pub fn metrics(metrics: &ResidentMemoryMetrics) -> Vec<Metric> {
     use MetricValue::{Count, Number, Text};
     let now = SystemTime::now();
     let started = metrics.start_time.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();

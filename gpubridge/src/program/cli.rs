@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::error::Error;
+use super::stress;
 
 /// Actors whose state lives in GPU memory. Without a command: the demonstration, the flights of
 /// 2013 through one actor per aircraft, each score checked against a plain reference.
@@ -25,6 +27,8 @@ pub enum Command {
     Conformance(ConformanceArgs),
     /// Score each row of a CSV file against the earlier rows of its key
     Stream(StreamArgs),
+    /// Run the actors hard and long, with exact accounts at the end
+    Stress(StressArgs),
 }
 
 /// Options of `gpubridge conformance`.
@@ -88,6 +92,26 @@ pub struct StreamArgs {
     /// Stop when there are more distinct keys than this
     #[arg(long, default_value_t = 1_000_000, value_parser = clap::value_parser!(u32).range(1..), allow_negative_numbers = true)]
     pub max_keys: u32,
+    /// Print the report as one JSON object
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `gpubridge stress`.
+#[derive(Debug, Args)]
+pub struct StressArgs {
+    /// Which run
+    #[arg(value_name = "RUN", default_value = stress::ALL, value_parser = PossibleValuesParser::new(stress::names()))]
+    pub run: String,
+    /// Backend to run on, by name, or `auto`
+    #[arg(long, default_value = "auto")]
+    pub backend: String,
+    /// Operations of each run, instead of its own number
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
+    pub operations: Option<u64>,
+    /// Where the random numbers begin; the same seed gives the same load
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
     /// Print the report as one JSON object
     #[arg(long)]
     pub json: bool,

@@ -71,7 +71,7 @@ pub struct Metric {
 }
 
 /// A metric's value.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(untagged)]
 pub enum MetricValue {
     /// An exact count.

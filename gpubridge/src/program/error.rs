@@ -72,6 +72,9 @@ pub enum Error {
     /// Cases of the conformance suite failed; their report says how.
     #[error("{failed} of {run} cases failed on {backend}")]
     Conformance { failed: usize, run: usize, backend: String },
+    /// A stress run saw what must not be: counts that differ, contents that differ, a call that failed.
+    #[error("{faults}")]
+    Stress { faults: String },
     /// The engine behind the actors failed, or broke its promises.
     #[error("{0}")]
     Engine(#[from] EngineError),
@@ -110,6 +113,7 @@ impl Error {
             Error::Verification { .. }
             | Error::Demonstration { .. }
             | Error::Conformance { .. }
+            | Error::Stress { .. }
             | Error::Engine(_)
             | Error::Signals(_) => EXIT_FAILED,
             _ => EXIT_BAD_INPUT,

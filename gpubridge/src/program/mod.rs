@@ -6,7 +6,7 @@
 //! - `engine`: the seam to the actors; `window`: the same arithmetic in plain memory
 //! - `pipeline`, `reorder`: rows in, scores out, in input order
 //! - `tally`, `reference`, `verify`, `output`, `report`, `progress`: what becomes of the scores
-//! - `stream`, `compare`, `demonstration`, `devices`, `conformance`: the commands
+//! - `stream`, `compare`, `demonstration`, `devices`, `conformance`, `stress`: the commands
 
 mod actors;
 mod cli;
@@ -29,6 +29,7 @@ mod rows;
 mod source;
 mod split;
 mod stream;
+mod stress;
 mod tally;
 mod value;
 mod verify;
@@ -59,6 +60,7 @@ fn dispatch(command: Option<Command>) -> Result<(), Error> {
         None => demonstration::run(),
         Some(Command::Devices) => devices::run(),
         Some(Command::Conformance(args)) => conformance::run(&args),
+        Some(Command::Stress(args)) => stress::run(&args),
         Some(Command::Stream(args)) => stream::run(&stream::Plan::from(args)).map(drop),
     }
 }

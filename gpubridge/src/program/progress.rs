@@ -8,7 +8,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use super::source::Opened;
 
-/// Shows on a terminal how far the input has been read; elsewhere nothing.
+/// Shows on a terminal how far a run is; elsewhere nothing.
 pub struct Progress {
     bar: Option<ProgressBar>,
     consumed_bytes: Arc<AtomicU64>,
@@ -25,6 +25,21 @@ impl Progress {
             None => ProgressBar::new_spinner(),
         });
         Progress { bar, consumed_bytes: Arc::clone(&source.consumed_bytes) }
+    }
+
+    /// A bar for a run of so many operations, if standard error is a terminal.
+    pub fn of_operations(name: &'static str, operations: u64) -> Self {
+        let style = || ProgressStyle::with_template("{msg} {wide_bar} {human_pos} of {human_len} · {eta}");
+        let bar = || ProgressBar::new(operations).with_style(style().expect("a constant template that is valid"));
+        let bar = stderr().is_terminal().then(|| bar().with_message(name));
+        Progress { bar, consumed_bytes: Arc::default() }
+    }
+
+    /// So many operations were done.
+    pub fn set_operations(&self, done: u64) {
+        if let Some(bar) = &self.bar {
+            bar.set_position(done);
+        }
     }
 
     /// No bar.

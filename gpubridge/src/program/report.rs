@@ -182,7 +182,8 @@ fn describe_largest(text: &mut String, outcome: &Outcome) -> fmt::Result {
     Ok(())
 }
 
-fn line(text: &mut String, name: &str, value: &str) -> fmt::Result {
+/// A line of a report: what, and its value.
+pub fn line(text: &mut String, name: &str, value: &str) -> fmt::Result {
     writeln!(text, "  {name:<14} {value}")
 }
 
@@ -208,7 +209,7 @@ fn microseconds(nanoseconds: u64) -> String {
 }
 
 /// 1234567 as 1,234,567.
-fn grouped(number: u64) -> String {
+pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::with_capacity(digits.len() + digits.len() / 3);
     for (index, digit) in digits.chars().enumerate() {
