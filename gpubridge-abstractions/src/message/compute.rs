@@ -4,6 +4,10 @@ use super::{Envelope, InlineResult, Parameters};
 use crate::{AllocationId, ElementType, KernelId, KernelSpec, RequestId, Status};
 
 /// Asks to run a kernel.
+///
+/// # Behavior
+/// - **kept**: Kernel, input, output, operand, count and scalars arrive as they were given; there are no parameters by
+///   default.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ComputeMessage {
     /// Who and when.
@@ -44,6 +48,10 @@ impl ComputeMessage {
 /// Answers a [`ComputeMessage`].
 ///
 /// Times are sampled on the data plane, counters are exact: a time is `None` when this call was not sampled.
+///
+/// # Behavior
+/// - **times**: Both times and the cache flag arrive as they were given; a time that was not taken is `None`.
+/// - **failure**: A failure is `success: false` with its reason, and each reason says what to do.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ComputeResponse {
     /// Who and when.

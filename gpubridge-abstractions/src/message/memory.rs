@@ -14,6 +14,10 @@ pub struct StagedRange {
 }
 
 /// Asks for a block of device memory.
+///
+/// # Behavior
+/// - **kept**: Size, memory type and device arrive as they were given.
+/// - **defaults**: Who asks for nothing else gets device-local memory on any device.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllocateMessage {
     /// Who and when.
@@ -34,6 +38,9 @@ impl AllocateMessage {
 }
 
 /// Answers an [`AllocateMessage`].
+///
+/// # Behavior
+/// - **kept**: Handle and pool flag arrive as they were given, the time of allocation to the nanosecond.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct AllocateResponse {
     /// Who and when.
@@ -54,6 +61,9 @@ impl AllocateResponse {
 }
 
 /// Asks to copy staged bytes into an allocation.
+///
+/// # Behavior
+/// - **staged**: It keeps its target, the offset there and the staged range, and is as long as that range unless told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct WriteMessage {
     /// Who and when.
@@ -76,6 +86,9 @@ impl WriteMessage {
 }
 
 /// Answers a [`WriteMessage`].
+///
+/// # Behavior
+/// - **exact**: Bytes are exact; a time is there if the call was sampled, and `None`, not 0, if it was not.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct WriteResponse {
     /// Who and when.
@@ -97,6 +110,9 @@ impl WriteResponse {
 }
 
 /// Asks to copy bytes of an allocation into the staging buffer.
+///
+/// # Behavior
+/// - **staged**: It keeps its source, the offset there and the staged range, and is as long as that range unless told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReadMessage {
     /// Who and when.
@@ -140,6 +156,9 @@ impl ReadResponse {
 }
 
 /// Gives an allocation back.
+///
+/// # Behavior
+/// - **to-pool**: The block goes back to the pool unless the caller says no.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReleaseMessage {
     /// Who and when.
@@ -158,6 +177,9 @@ impl ReleaseMessage {
 }
 
 /// Answers a [`ReleaseMessage`].
+///
+/// # Behavior
+/// - **kept**: Bytes freed and what became of the block arrive as they were given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ReleaseResponse {
     /// Who and when.

@@ -41,6 +41,10 @@ pub struct Envelope {
 
 impl Envelope {
     /// A new id, stamped with the system clock (0 if that stands before 1970). Does not allocate or block.
+    ///
+    /// # Behavior
+    /// - **unique-id**: No two messages have the same request id, whichever threads make them.
+    /// - **timestamp**: The timestamp lies between a reading of the clock before the call and one after it.
     pub fn now() -> Self {
         let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         // Microseconds fill a u64 after 584,000 years.
@@ -49,6 +53,9 @@ impl Envelope {
 
     /// A new id, stamped with a clock reading that the caller already has, in microseconds since the Unix epoch. A
     /// batch of messages shares one reading this way, and spares the clock.
+    ///
+    /// # Behavior
+    /// - **shared-reading**: Messages made with one reading have that timestamp and an id each.
     pub fn at(timestamp_us: u64) -> Self {
         Self { request_id: RequestId::next(), timestamp_us }
     }
@@ -65,6 +72,9 @@ impl Envelope {
 /// assert_eq!(AllocateMessage::decode(&bytes)?, request);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
+///
+/// # Behavior
+/// - **envelope**: Each of the sixteen types has a tag of its own, and carries the envelope that it was made with.
 // `Wire` is not exported, which closes the set.
 pub trait Message: Wire {
     /// The number of the type in the binary layout. It never changes its meaning.
@@ -77,6 +87,10 @@ pub trait Message: Wire {
 
     /// Appends the message in its binary layout to `out`.
     ///
+    /// # Behavior
+    /// - **round-trip**: What was encoded decodes to an equal message.
+    /// - **bounded**: No encoded message is longer than [`MAX_MESSAGE_BYTES`]; one that would be is refused.
+    ///
     /// # Errors
     /// [`EncodeError::TooLong`] if it would be longer than [`MAX_MESSAGE_BYTES`],
     /// [`EncodeError::Parameters`] if its parameters overflowed. `out` is then as it was.
@@ -85,6 +99,11 @@ pub trait Message: Wire {
     }
 
     /// The message that `bytes` hold, which must be one message of this type and nothing else.
+    ///
+    /// # Behavior
+    /// - **foreign-version**: Bytes of another layout version are refused with both versions, never guessed at.
+    /// - **damage**: Truncated, prolonged, mislabelled or impossible bytes are refused, each with its own reason.
+    /// - **other-type**: A message of another type is refused, even one with the same fields.
     ///
     /// # Errors
     /// Each [`DecodeError`] says what is wrong with the bytes. Nothing panics, whatever they are.
@@ -96,5 +115,10 @@ pub trait Message: Wire {
 /// A message that answers another one.
 pub trait Response: Message {
     /// The id in the envelope of the request that this answers.
+    ///
+    /// # Behavior
+    /// - **names-request**: Each response names the request that it answers, also after the journey; no request names
+    ///   one.
+    /// - **any-order**: Replies that come in another order than their requests are matched by this id alone.
     fn original_request_id(&self) -> RequestId;
 }

@@ -127,6 +127,10 @@ impl Parameters {
 
     /// The scalars as they travel in a command; bytes that were not added are 0.
     ///
+    /// # Behavior
+    /// - **overflow**: Scalars beyond the capacity are neither dropped nor truncated: the error says how many there
+    ///   are.
+    ///
     /// # Errors
     /// [`ParametersOverflow`] if more than [`Self::CAPACITY_BYTES`] were added.
     pub fn words(&self) -> Result<[u64; 3], ParametersOverflow> {
@@ -157,6 +161,9 @@ impl From<ParametersOverflow> for Error {
 }
 
 /// What a kernel returns within its completion: up to 56 bytes, little-endian.
+///
+/// # Behavior
+/// - **length**: A result keeps its length and its values, and nothing of what lay beyond them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct InlineResult {
     words: [u64; 7],

@@ -4,6 +4,9 @@ use super::Envelope;
 use crate::{DeviceIndex, RequestId};
 
 /// Opens a session.
+///
+/// # Behavior
+/// - **defaults**: 1 GiB, 100 kernels and any device unless told; what is told arrives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InitializeMessage {
     /// Who and when.
@@ -35,6 +38,9 @@ impl InitializeMessage {
 }
 
 /// Answers an [`InitializeMessage`]: what was really granted, which may differ from what was asked for.
+///
+/// # Behavior
+/// - **granted**: Device, pool bytes and cache slots arrive as they were granted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InitializeResponse {
     /// Who and when.
@@ -63,6 +69,9 @@ impl InitializeResponse {
 }
 
 /// Closes a session.
+///
+/// # Behavior
+/// - **drains**: It drains unless told; the response counts what was drained and what was cancelled apart.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ShutdownMessage {
     /// Who and when.

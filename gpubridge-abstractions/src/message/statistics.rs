@@ -4,6 +4,9 @@ use super::Envelope;
 use crate::{MemoryType, RequestId};
 
 /// Asks for the metrics of a ring.
+///
+/// # Behavior
+/// - **details**: Details come only if asked for, and arrive in their order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct GetMetricsMessage {
     /// Who and when.
@@ -37,6 +40,9 @@ pub struct SizeClassMetrics {
 }
 
 /// Answers a [`GetMetricsMessage`]. Counters are exact and count from the launch of the ring.
+///
+/// # Behavior
+/// - **nine-values**: Nine values arrive, each in its place.
 #[derive(Clone, Debug, PartialEq)]
 pub struct MetricsResponse {
     /// Who and when.

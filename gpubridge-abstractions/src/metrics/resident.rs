@@ -20,6 +20,10 @@ use super::ratio;
 /// };
 /// assert_eq!(metrics.with_rates(0, 0).pool_utilization, 0.5);
 /// ```
+///
+/// # Behavior
+/// - **three-numbers**: Budget, live bytes, and live with idle bytes stay apart in everything that follows from them.
+/// - **cache-size**: The size of the kernel cache is the kernels that it holds, however often it was asked.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ResidentMemoryMetrics {
     /// The budget of the pool, in bytes.
@@ -60,6 +64,9 @@ pub struct ResidentMemoryMetrics {
 
 impl ResidentMemoryMetrics {
     /// A device whose ring has just been launched: all numbers 0.
+    ///
+    /// # Behavior
+    /// - **identity**: Device and start are those of the launch.
     pub fn new(device_type: impl Into<String>, device_name: impl Into<String>, start_time: SystemTime) -> Self {
         Self {
             total_pool_size_bytes: 0,
@@ -84,6 +91,10 @@ impl ResidentMemoryMetrics {
 
     /// The same with the three rates computed: pool utilization and pool hit rate from the stored counters, the kernel
     /// cache's hit rate from the two counts given (the metrics keep the rate alone).
+    ///
+    /// # Behavior
+    /// - **utilization**: 512 MB of 1 GiB are 0.5.
+    /// - **nothing**: A rate over nothing is 0, not "not a number".
     #[must_use]
     pub fn with_rates(self, kernel_cache_hit_count: u64, kernel_cache_miss_count: u64) -> Self {
         Self {
@@ -95,38 +106,61 @@ impl ResidentMemoryMetrics {
     }
 
     /// `now − start_time`; zero if the clock was set back behind the start.
+    ///
+    /// # Behavior
+    /// - **difference**: Five minutes after the start it is five minutes.
+    /// - **clock-set-back**: A clock that was set back gives zero.
     pub fn uptime(&self, now: SystemTime) -> Duration {
         now.duration_since(self.start_time).unwrap_or_default()
     }
 
     /// `used_pool_size_bytes / active_allocation_count`, in bytes; 0 when there are none. Idle blocks are nobody's
     /// allocation and do not count.
+    ///
+    /// # Behavior
+    /// - **live**: 10 240 B in 10 allocations are 1 024 B each, however much lies idle beside them.
+    /// - **none**: Without allocations it is 0.
     pub fn average_allocation_size(&self) -> f64 {
         ratio(self.used_pool_size_bytes, self.active_allocation_count)
     }
 
     /// How well the pool spares the driver: `pool_hit_rate`.
+    ///
+    /// # Behavior
+    /// - **hit-rate**: 900 hits of 1 000 allocations are 0.9.
     pub fn memory_efficiency(&self) -> f64 {
         self.pool_hit_rate
     }
 
     /// `messages_per_second / 10⁶`: millions of messages per second.
+    ///
+    /// # Behavior
+    /// - **millions**: 1.5 M messages per second are 1.5.
     pub fn throughput_mmessages_per_sec(&self) -> f64 {
         self.messages_per_second / 1e6
     }
 
     /// `average_message_latency_ns / 10³`, in microseconds.
+    ///
+    /// # Behavior
+    /// - **microseconds**: 75 500 ns are 75.5 µs.
     pub fn average_message_latency_us(&self) -> f64 {
         self.average_message_latency_ns / 1e3
     }
 
     /// How well the cache spares the compiler: `kernel_cache_hit_rate`. It says nothing of how well a kernel uses the
     /// device.
+    ///
+    /// # Behavior
+    /// - **hit-rate**: 95 hits of 100 computations are 0.95.
     pub fn kernel_efficiency(&self) -> f64 {
         self.kernel_cache_hit_rate
     }
 
     /// `total_pool_size_bytes / 1024²`.
+    ///
+    /// # Behavior
+    /// - **megabytes**: A megabyte is 1024² bytes; total is the budget, used the live bytes.
     pub fn total_memory_mb(&self) -> f64 {
         self.total_pool_size_bytes as f64 / (1024.0 * 1024.0)
     }

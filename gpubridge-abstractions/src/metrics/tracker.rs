@@ -111,6 +111,11 @@ impl ResidentMemoryTotals {
 ///
 /// There is one for each grain, so it is small, and it has a single owner (the guard of the grain's lane): recording
 /// is a few plain additions, without atomics, allocation or clock.
+///
+/// # Behavior
+/// - **exact**: Counters are exact at the end of a million calls.
+/// - **empty**: A grain that did nothing has no totals, rates of 0 and no mean time.
+/// - **sampled-means**: A call that was not timed counts as a call and moves no mean.
 #[derive(Clone, Debug)]
 pub struct ResidentMemoryTracker {
     totals: ResidentMemoryTotals,
@@ -121,6 +126,9 @@ const _: () = assert!(size_of::<ResidentMemoryTracker>() < 200);
 
 impl ResidentMemoryTracker {
     /// A tracker that starts now and has counted nothing.
+    ///
+    /// # Behavior
+    /// - **now**: It starts when it is started.
     pub fn start() -> Self {
         Self {
             totals: ResidentMemoryTotals {
@@ -135,6 +143,9 @@ impl ResidentMemoryTracker {
     }
 
     /// Counts an allocation of `size_bytes`, and whether an idle block served it.
+    ///
+    /// # Behavior
+    /// - **counts**: Number, hits and bytes grow by it; the hit rate follows.
     pub fn record_allocation(&mut self, size_bytes: u64, is_pool_hit: bool) {
         let allocations = &mut self.totals.allocations;
         allocations.count += 1;
@@ -143,17 +154,26 @@ impl ResidentMemoryTracker {
     }
 
     /// Counts a write of `bytes`, with its time in microseconds if this call was timed.
+    ///
+    /// # Behavior
+    /// - **counts**: Number, bytes and mean time of the writes follow it; reads stay as they were.
     pub fn record_write(&mut self, bytes: u64, time_us: Option<f64>) {
         record_transfer(&mut self.totals.writes, bytes, time_us);
     }
 
     /// Counts a read of `bytes`, with its time in microseconds if this call was timed.
+    ///
+    /// # Behavior
+    /// - **counts**: Number, bytes and mean time of the reads follow it; writes stay as they were.
     pub fn record_read(&mut self, bytes: u64, time_us: Option<f64>) {
         record_transfer(&mut self.totals.reads, bytes, time_us);
     }
 
     /// Counts a computation, with its time in microseconds if this call was timed, and whether its kernel was found in
     /// the cache.
+    ///
+    /// # Behavior
+    /// - **counts**: Number, cache hits, hit rate and mean time follow it.
     pub fn record_compute(&mut self, time_us: Option<f64>, is_cache_hit: bool) {
         let computes = &mut self.totals.computes;
         computes.count += 1;
@@ -162,6 +182,9 @@ impl ResidentMemoryTracker {
     }
 
     /// Counts a release of `size_bytes`, and whether the pool kept the block.
+    ///
+    /// # Behavior
+    /// - **counts**: Number, bytes and blocks kept by the pool follow it; allocations stay as they were.
     pub fn record_release(&mut self, size_bytes: u64, returned_to_pool: bool) {
         let releases = &mut self.totals.releases;
         releases.count += 1;
@@ -170,6 +193,9 @@ impl ResidentMemoryTracker {
     }
 
     /// Everything counted so far.
+    ///
+    /// # Behavior
+    /// - **copy**: What was read stays what it was when the grain goes on.
     pub fn snapshot(&self) -> ResidentMemoryTotals {
         self.totals
     }

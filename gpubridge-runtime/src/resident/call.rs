@@ -94,6 +94,17 @@ enum Progress {
 /// One operation, not submitted before it is first polled, waited for or posted. Dropping it gives its answer up; the
 /// device finishes what was submitted, and nobody else waits for it.
 ///
+/// # Behavior
+/// - **any-runtime**: It can be awaited on any runtime, of many threads...
+/// - **one-thread**: ...or of one, without timers.
+/// - **lazy**: It does nothing before it is polled, waited for or posted.
+/// - **drop**: Dropped after a poll it gives its answer up and holds nobody back.
+/// - **drop-under-way**: Dropping does not wait for the device, which finishes what was submitted under memory that is
+///   still there.
+/// - **drop-in-pieces**: Dropped between two pieces it gives its turn to the next call of its session at once.
+/// - **leak**: Leaked it keeps one slot, and holds nobody back.
+/// - **leak-in-pieces**: Leaked between two pieces it holds its session until its deadline.
+///
 /// Neither submitting nor waiting allocates; a refusal does, for its message.
 #[must_use = "a call does nothing until it is awaited, waited for or posted"]
 #[derive(Debug)]
@@ -142,6 +153,10 @@ impl<'m, O: Operation> Call<'m, O> {
     }
 
     /// The same with another deadline than the configured one. It counts from when the call was made.
+    ///
+    /// # Behavior
+    /// - **timeout**: When it passes the call ends with `Timeout`; the device keeps the staging until it has answered.
+    /// - **wakes**: It wakes whoever waits: a parked thread, a task, a call before a full lane.
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
         self
@@ -187,6 +202,10 @@ impl<'m, O: Operation> Call<'m, O> {
     /// Submits the operation, waiting for room in the lane and in its staging if there is none, and returns without
     /// waiting for the answer. The caller's data is captured then; what is returned may be awaited, waited for, or
     /// dropped.
+    ///
+    /// # Behavior
+    /// - **captured**: The data is captured: the caller's buffer is free when the call returns.
+    /// - **dropped**: What was posted takes effect in order, its answer taken or not.
     ///
     /// # Errors
     /// What is refused before it is submitted; failures of the device show in the answer only.

@@ -23,6 +23,9 @@ impl ResidentMemory {
     /// Names a new session, which takes requests once it is initialized. `hash` spreads sessions over the lanes: the same
     /// grain goes through the same lane.
     ///
+    /// # Behavior
+    /// - **closed**: A session that was only named refuses every request.
+    ///
     /// Blocking: never, but for the guard. Allocates: when the lane's table grows.
     pub fn session(&self, hash: u64) -> SessionId {
         let index = self.lane_of(hash);
@@ -31,6 +34,11 @@ impl ResidentMemory {
     }
 
     /// Opens a session.
+    ///
+    /// # Behavior
+    /// - **granted**: The response says what was really granted, whatever was asked for.
+    /// - **once**: A session is opened once: a second time is refused and changes nothing.
+    /// - **quota**: `max_pool_size_bytes` bounds this session and no other.
     ///
     /// # Errors
     /// `InvalidState` when it is open already or was shut down; `Unsupported` when another device is asked for.
@@ -103,6 +111,15 @@ impl ResidentMemory {
 
     /// Closes a session: takes no more requests, lets those under way finish (or answers them "cancelled"), and gives
     /// its memory back to the pool. An operation in pieces is under way until its last piece is answered.
+    ///
+    /// # Behavior
+    /// - **closed**: Every later request under the name is refused, also when another session has taken the place.
+    /// - **drain**: Draining finishes what is queued: every call that was submitted is answered with its work done.
+    /// - **drain-whole**: An operation in pieces that has begun is finished as a whole; one that has not is refused.
+    /// - **cancel**: Without draining every pending request is answered `Cancelled` at once, though its kernel still
+    ///   runs.
+    /// - **cancelled-for-good**: A call that was counted as cancelled is answered so, however late it is asked.
+    /// - **deadline**: Behind a kernel that does not end it returns `Timeout` at its deadline.
     ///
     /// # Errors
     /// `InvalidState` without a session; `Timeout` when what is under way does not finish in time: the session keeps its

@@ -81,6 +81,18 @@ impl Default for ResidentMemoryConfig {
 /// The resident memory of one device. See the module's documentation for its guarantees.
 ///
 /// Dropping it terminates the ring; close the sessions first to keep what they hold.
+///
+/// # Behavior
+/// - **answered**: Each request is answered by its own response, which names it.
+/// - **correlation**: A reply goes to who asked, never to the next in line.
+/// - **turns**: The operations of one session take turns, each whole, whichever threads make them.
+/// - **shared-lane**: Any number of threads may share a lane.
+/// - **slow-session**: A slow command holds back its own session and no other in its lane.
+/// - **back-pressure**: Who finds a lane full waits, at most until its deadline; other lanes do not notice.
+/// - **full-and-empty**: A lane that was full is empty again once its answers are taken, at every lap.
+/// - **room-wakes**: Who waits for room is woken when there is some, task or thread.
+/// - **no-lost-wake-up**: No wake-up is lost when a slot changes hands.
+/// - **tasks-wait**: No awaited operation blocks its thread while the lane is full.
 #[derive(Debug)]
 pub struct ResidentMemory {
     // Dropped in this order: the driver looks at lanes, lanes hold memory that the ring uses.
@@ -182,6 +194,18 @@ impl ResidentMemory {
 
     /// Writes a range of `staging` into an allocation.
     ///
+    /// # Behavior
+    /// - **any-size**: No size is special: what is written is read, and the bytes beside it stay.
+    /// - **any-offset**: Nor is any offset, up to the last byte of an odd size.
+    /// - **bounds**: A range beyond the end of the allocation is refused and changes nothing, also for reads.
+    /// - **staged-range**: A staged range beyond the staging that is handed over is refused.
+    /// - **nothing**: 0 bytes may be written and read, also at the very end.
+    /// - **any-data**: Any plain data travels bit by bit.
+    /// - **any-slice**: Source and target need not be aligned.
+    /// - **one-turn**: A transfer is one turn of its session, up to 64 MiB and beyond: others see all of it or nothing.
+    /// - **others-go-on**: While a long transfer waits, other sessions of its lane go on.
+    /// - **owner**: A handle works for its own session only.
+    ///
     /// # Errors
     /// `InvalidState` without a session; `NotFound` for an allocation that is not live in it; `InvalidArgument` for
     /// bytes beyond the allocation or the staging; `Timeout`, `Cancelled`, `DeviceLost`.
@@ -239,6 +263,24 @@ impl ResidentMemory {
     /// Runs a kernel. A kernel's first call compiles it, which blocks.
     ///
     /// A call that is refused or fails is a response with `success: false`; see [`Call::or_error`].
+    ///
+    /// # Behavior
+    /// - **answered**: Kernel results and failures are both answers: `success` says which, `error` why.
+    /// - **computes**: The answer is that of the kernel, run over the contents of the allocations.
+    /// - **timed-beside**: `kernel_time_us` is there for all work beside the ring.
+    /// - **unknown-kernel**: An unknown kernel is no success.
+    /// - **buffers**: A missing or surplus buffer is no success, and says which.
+    /// - **unknown-allocation**: An allocation that is not live is no success.
+    /// - **element-type**: A kernel that does not come in the type names those that it comes in.
+    /// - **panic**: A kernel that panics fails its own call and nothing else.
+    /// - **compiled-once**: A kernel is compiled once, however many ask for it at once.
+    /// - **cache-hit**: Every later call hits while all kernels fit.
+    /// - **least-recently-used**: With more kernels than slots the popular ones stay.
+    /// - **failure-not-cached**: A compile failure keeps its text and is tried again next time.
+    /// - **evicted-in-flight**: What is in flight runs with the kernel that it was submitted with, though that is
+    ///   evicted.
+    /// - **evicted-bound**: Evicted kernels at work are bounded, and the bound is a typed error.
+    /// - **own-kernel**: Threads that evict each other's kernels get their own.
     ///
     /// # Errors
     /// `InvalidState` without a session; `KernelBuild` with the compiler's text; `Timeout`, `Cancelled`.

@@ -51,6 +51,9 @@ impl PoolSums {
 impl ResidentMemory {
     /// Answers a metrics request of a session.
     ///
+    /// # Behavior
+    /// - **details**: Size classes are listed when asked for, and are right.
+    ///
     /// # Errors
     /// `InvalidState` without a session.
     ///
@@ -81,6 +84,14 @@ impl ResidentMemory {
 
     /// The metrics of the whole device.
     ///
+    /// # Behavior
+    /// - **messages-exact**: Each request that was answered counts once, whatever its kind, session or thread, and
+    ///   nothing else does.
+    /// - **pieces**: An operation in pieces is one message.
+    /// - **kernels-exact**: Hits and misses of the kernel cache are exact.
+    /// - **cache-size**: The size of the kernel cache is the kernels that it holds.
+    /// - **three-numbers**: Budget, live bytes and allocated bytes are three numbers.
+    ///
     /// Blocking: takes each lane's guard for a look at its slots. Allocates: for the device's name.
     pub fn metrics(&self) -> ResidentMemoryMetrics {
         let sums = self.sums();
@@ -105,6 +116,9 @@ impl ResidentMemory {
     }
 
     /// What one session did.
+    ///
+    /// # Behavior
+    /// - **own**: A session's totals are its own, and exact.
     ///
     /// # Errors
     /// `InvalidState` without a session.

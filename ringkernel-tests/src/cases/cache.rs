@@ -18,16 +18,16 @@ use crate::twins::{FICKLE, GATED, NAMED, fickle, gated, named};
 /// All cases of the area.
 pub const CASES: &[Case] = super::table!("cache",
     Compute {
-        its_size_is_what_it_holds_not_what_it_was_asked,
+        its_size_is_what_it_holds_not_what_it_was_asked => "ResidentMemory::metrics/cache-size",
     }
     Twins {
-        popular_kernels_stay_when_there_are_more_than_slots,
-        everything_hits_when_all_fit,
-        a_kernel_is_compiled_once_however_many_ask,
-        a_failure_is_not_cached_and_keeps_its_text,
-        evicted_kernels_in_flight_still_run,
-        too_many_evicted_kernels_at_work_are_a_typed_error,
-        threads_that_evict_each_others_kernels_get_their_own,
+        popular_kernels_stay_when_there_are_more_than_slots => "ResidentMemory::compute/least-recently-used",
+        everything_hits_when_all_fit => "ResidentMemory::compute/cache-hit",
+        a_kernel_is_compiled_once_however_many_ask => "ResidentMemory::compute/compiled-once",
+        a_failure_is_not_cached_and_keeps_its_text => "ResidentMemory::compute/failure-not-cached",
+        evicted_kernels_in_flight_still_run => "ResidentMemory::compute/evicted-in-flight",
+        too_many_evicted_kernels_at_work_are_a_typed_error => "ResidentMemory::compute/evicted-bound",
+        threads_that_evict_each_others_kernels_get_their_own => "ResidentMemory::compute/own-kernel",
     }
 );
 

@@ -19,20 +19,20 @@ use crate::twins::{COUNTER, GATED, counter, gated};
 /// All cases of the area.
 pub const CASES: &[Case] = super::table!("futures",
     Memory {
-        calls_are_awaited_on_a_runtime_of_many_threads,
-        calls_are_awaited_on_a_runtime_of_one_thread,
-        a_call_does_nothing_before_it_is_polled,
-        calls_dropped_after_a_poll_stall_nobody,
-        leaked_calls_stall_nobody,
-        posted_data_is_captured,
-        a_call_that_was_posted_may_be_dropped,
-        a_dropped_call_in_pieces_frees_its_grain_at_once,
+        calls_are_awaited_on_a_runtime_of_many_threads => "Call/any-runtime",
+        calls_are_awaited_on_a_runtime_of_one_thread => "Call/one-thread",
+        a_call_does_nothing_before_it_is_polled => "Call/lazy",
+        calls_dropped_after_a_poll_stall_nobody => "Call/drop",
+        leaked_calls_stall_nobody => "Call/leak",
+        posted_data_is_captured => "Call::post/captured",
+        a_call_that_was_posted_may_be_dropped => "Call::post/dropped",
+        a_dropped_call_in_pieces_frees_its_grain_at_once => "Call/drop-in-pieces",
     }
     Twins {
-        a_leaked_call_in_pieces_holds_its_grain_until_its_deadline,
-        a_deadline_that_passes_is_a_timeout_and_the_staging_stays,
-        deadlines_pass_for_tasks_and_threads_alike,
-        a_call_may_be_dropped_while_its_kernel_runs,
+        a_leaked_call_in_pieces_holds_its_grain_until_its_deadline => "Call/leak-in-pieces",
+        a_deadline_that_passes_is_a_timeout_and_the_staging_stays => "Call::with_deadline/timeout",
+        deadlines_pass_for_tasks_and_threads_alike => "Call::with_deadline/wakes",
+        a_call_may_be_dropped_while_its_kernel_runs => "Call/drop-under-way",
     }
 );
 

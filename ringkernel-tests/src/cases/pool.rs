@@ -16,12 +16,12 @@ use crate::rig::{KIB, MIB, Rig, config, pattern};
 pub const CASES: &[Case] = super::table!(
     "pool",
     Memory {
-        ten_blocks_of_2_kib_are_used_again,
-        fifty_threads_allocate_16_kib_each,
-        steady_turnover_hits_nine_times_in_ten,
-        the_originals_pattern_is_reported_beside,
-        a_block_that_is_not_returned_is_no_hit,
-        a_large_allocation_works,
+        ten_blocks_of_2_kib_are_used_again => "ResidentMemory::allocate/pool-hit",
+        fifty_threads_allocate_16_kib_each => "ResidentMemory::allocate/own-block",
+        steady_turnover_hits_nine_times_in_ten => "ResidentMemory::allocate/hit-rate",
+        the_originals_pattern_is_reported_beside => "ResidentMemory::allocate/no-more-hits",
+        a_block_that_is_not_returned_is_no_hit => "ResidentMemory::release/not-returned",
+        a_large_allocation_works => "ResidentMemory::allocate/large",
     }
 );
 

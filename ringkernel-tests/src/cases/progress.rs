@@ -16,17 +16,17 @@ use crate::twins::{COUNTER, GATED, counter, gated};
 /// All cases of the area.
 pub const CASES: &[Case] = super::table!("progress",
     Memory {
-        tasks_that_share_two_slots_are_all_woken,
-        two_threads_share_a_lane,
-        answers_that_nobody_takes_are_back_pressure_not_a_hang,
-        a_lane_that_was_full_is_empty_again,
-        calls_in_pieces_of_one_grain_take_turns,
-        tasks_of_one_thread_do_not_block_each_other,
+        tasks_that_share_two_slots_are_all_woken => "ResidentMemory/no-lost-wake-up",
+        two_threads_share_a_lane => "ResidentMemory/shared-lane",
+        answers_that_nobody_takes_are_back_pressure_not_a_hang => "ResidentMemory/back-pressure",
+        a_lane_that_was_full_is_empty_again => "ResidentMemory/full-and-empty",
+        calls_in_pieces_of_one_grain_take_turns => "ResidentMemory/turns",
+        tasks_of_one_thread_do_not_block_each_other => "ResidentMemory/tasks-wait",
     }
     Twins {
-        one_slow_grain_holds_up_no_other_in_its_lane,
-        callers_blocked_by_a_full_lane_are_woken,
-        a_kernel_that_panics_fails_its_call_alone,
+        one_slow_grain_holds_up_no_other_in_its_lane => "ResidentMemory/slow-session",
+        callers_blocked_by_a_full_lane_are_woken => "ResidentMemory/room-wakes",
+        a_kernel_that_panics_fails_its_call_alone => "ResidentMemory::compute/panic",
     }
 );
 

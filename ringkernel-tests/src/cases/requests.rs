@@ -16,19 +16,19 @@ use crate::twins::{GATED, gated};
 /// All cases of the area.
 pub const CASES: &[Case] = super::table!("requests",
     Memory {
-        every_memory_request_is_answered_by_its_response,
-        message_counters_are_exact,
-        a_transfer_in_pieces_is_one_message,
-        trackers_count_what_the_session_did,
-        details_list_the_size_classes_when_asked_for,
-        concurrent_replies_name_their_requests,
+        every_memory_request_is_answered_by_its_response => "ResidentMemory/answered",
+        message_counters_are_exact => "ResidentMemory::metrics/messages-exact",
+        a_transfer_in_pieces_is_one_message => "ResidentMemory::metrics/pieces",
+        trackers_count_what_the_session_did => "ResidentMemory::totals/own",
+        details_list_the_size_classes_when_asked_for => "ResidentMemory::get_metrics/details",
+        concurrent_replies_name_their_requests => "ResidentMemory/correlation",
     }
     Compute {
-        a_compute_request_is_answered_by_its_response,
-        kernel_counters_are_exact,
+        a_compute_request_is_answered_by_its_response => "ResidentMemory::compute/answered",
+        kernel_counters_are_exact => "ResidentMemory::metrics/kernels-exact",
     }
     Twins {
-        work_beside_the_ring_is_always_timed,
+        work_beside_the_ring_is_always_timed => "ResidentMemory::compute/timed-beside",
     }
 );
 

@@ -17,19 +17,19 @@ use crate::twins::{COUNTER, GATED, counter, gated};
 /// All cases of the area.
 pub const CASES: &[Case] = super::table!("sessions",
     Memory {
-        initialize_says_what_was_granted,
-        a_second_initialize_is_refused,
-        requests_before_initialize_are_refused,
-        requests_after_shutdown_are_refused,
-        the_quota_is_the_sessions_own,
-        the_quota_comes_back_with_a_release,
-        draining_finishes_an_operation_in_pieces,
+        initialize_says_what_was_granted => "ResidentMemory::initialize/granted",
+        a_second_initialize_is_refused => "ResidentMemory::initialize/once",
+        requests_before_initialize_are_refused => "ResidentMemory::session/closed",
+        requests_after_shutdown_are_refused => "ResidentMemory::shutdown/closed",
+        the_quota_is_the_sessions_own => "ResidentMemory::initialize/quota",
+        the_quota_comes_back_with_a_release => "ResidentMemory::release/quota",
+        draining_finishes_an_operation_in_pieces => "ResidentMemory::shutdown/drain-whole",
     }
     Twins {
-        draining_finishes_what_is_pending,
-        without_draining_what_is_pending_is_cancelled,
-        a_cancelled_call_stays_cancelled_when_its_place_is_taken,
-        a_shutdown_that_cannot_finish_says_so_in_time,
+        draining_finishes_what_is_pending => "ResidentMemory::shutdown/drain",
+        without_draining_what_is_pending_is_cancelled => "ResidentMemory::shutdown/cancel",
+        a_cancelled_call_stays_cancelled_when_its_place_is_taken => "ResidentMemory::shutdown/cancelled-for-good",
+        a_shutdown_that_cannot_finish_says_so_in_time => "ResidentMemory::shutdown/deadline",
     }
 );
 

@@ -15,13 +15,13 @@ use super::Case;
 
 /// All cases of the area.
 pub const CASES: &[Case] = super::table!("messages":
-    every_type_has_the_envelope,
-    every_response_names_its_request,
-    round_trip_through_the_binary_layout,
-    a_foreign_layout_version_is_refused,
-    damaged_bytes_are_refused_with_the_reason,
-    another_type_is_refused,
-    no_message_is_over_4_kib,
+    every_type_has_the_envelope => "Message/envelope",
+    every_response_names_its_request => "Response::original_request_id/names-request",
+    round_trip_through_the_binary_layout => "Message::encode/round-trip",
+    a_foreign_layout_version_is_refused => "Message::decode/foreign-version",
+    damaged_bytes_are_refused_with_the_reason => "Message::decode/damage",
+    another_type_is_refused => "Message::decode/other-type",
+    no_message_is_over_4_kib => "Message::encode/bounded",
 );
 
 const MAGIC_AT: usize = 0;
