@@ -2,8 +2,8 @@
 
 use std::any::Any;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -12,7 +12,7 @@ use gpubridge_kernels::KernelLibrary;
 use libtest_mimic::{Arguments, Trial};
 
 use crate::report::{CaseReport, Report, Status};
-use crate::{Case, Check, Context, cases};
+use crate::{Case, Check, Context, Needs, cases};
 
 /// The environment variable that names backends (with commas between) that must be there: without a device all their
 /// cases fail instead of being ignored.
@@ -114,8 +114,9 @@ impl Suite {
         }
     }
 
-    /// Runs one case.
+    /// Runs one case. One that counts allocations waits until all others of the process have ended, and they for it.
     pub fn run_case(&self, case: &'static Case) -> CaseReport {
+        let _turn = Turn::take(case);
         let started = Instant::now();
         let (status, reason) = match self.obstacle(case) {
             Some(why) if self.fails_without_device() => (Status::Failed, Some(why)),
@@ -194,6 +195,25 @@ impl Suite {
         match finished.recv_timeout(self.deadline) {
             Err(RecvTimeoutError::Timeout) => Err(format!("hangs: not done after {:?}", self.deadline)),
             _ => thread.join().map_err(|panic| panic_message(&*panic)),
+        }
+    }
+}
+
+/// Held while a case runs; what a case counts must be its own.
+#[derive(Debug)]
+enum Turn {
+    Alone(#[expect(dead_code, reason = "held")] RwLockWriteGuard<'static, ()>),
+    Shared(#[expect(dead_code, reason = "held")] RwLockReadGuard<'static, ()>),
+}
+
+impl Turn {
+    fn take(case: &Case) -> Self {
+        static TURNS: RwLock<()> = RwLock::new(());
+        match case.check {
+            Check::Backend(Needs::CountedAllocations, _) => {
+                Self::Alone(TURNS.write().unwrap_or_else(PoisonError::into_inner))
+            }
+            _ => Self::Shared(TURNS.read().unwrap_or_else(PoisonError::into_inner)),
         }
     }
 }

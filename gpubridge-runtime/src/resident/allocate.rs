@@ -68,6 +68,7 @@ impl ResidentMemory {
     ///   refuses.
     /// - **zeroed**: What another session left in a block is zero.
     /// - **zeroed-tail**: So is what lies behind the end of the allocation in its block.
+    /// - **takes-no-memory**: A hit, and its release, allocate nothing on the host.
     /// - **device-index**: An allocation on another device than the session's is refused.
     ///
     /// # Errors

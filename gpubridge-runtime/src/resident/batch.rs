@@ -41,6 +41,9 @@ pub type Answered = (u64, Result<ComputeResponse, Error>);
 /// A pipeline of computations. [`Batch::submit`] puts several into it at once, [`Batch::next`] answers the oldest.
 /// Answers come in the order of submission.
 ///
+/// # Behavior
+/// - **takes-no-memory**: Neither a call nor its answer allocates on the host.
+///
 /// Dropping it gives up the answers that were not taken; the device finishes what was submitted.
 #[derive(Debug)]
 pub struct Batch {

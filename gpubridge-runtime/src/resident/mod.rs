@@ -205,6 +205,7 @@ impl ResidentMemory {
     /// - **one-turn**: A transfer is one turn of its session, up to 64 MiB and beyond: others see all of it or nothing.
     /// - **others-go-on**: While a long transfer waits, other sessions of its lane go on.
     /// - **owner**: A handle works for its own session only.
+    /// - **takes-no-memory**: Nothing is allocated on the host, by the caller or the device.
     ///
     /// # Errors
     /// `InvalidState` without a session; `NotFound` for an allocation that is not live in it; `InvalidArgument` for
@@ -281,6 +282,7 @@ impl ResidentMemory {
     ///   evicted.
     /// - **evicted-bound**: Evicted kernels at work are bounded, and the bound is a typed error.
     /// - **own-kernel**: Threads that evict each other's kernels get their own.
+    /// - **takes-no-memory**: A kernel in the cache is run without allocating on the host.
     ///
     /// # Errors
     /// `InvalidState` without a session; `KernelBuild` with the compiler's text; `Timeout`, `Cancelled`.

@@ -1,5 +1,6 @@
 //! The catalogue, by area.
 
+pub mod allocations;
 pub mod cache;
 pub mod faults;
 pub mod futures;
@@ -56,7 +57,8 @@ pub enum Needs {
     Compute,
     /// Kernels of the suite's own, as CPU twins.
     Twins,
-    /// An allocator that counts ([`count_allocations!`](crate::count_allocations)).
+    /// The library's kernels, and an allocator that counts ([`count_allocations!`](crate::count_allocations)). Such a
+    /// case runs alone.
     CountedAllocations,
 }
 
@@ -71,6 +73,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         cache::CASES,
         futures::CASES,
         progress::CASES,
+        allocations::CASES,
     ];
     let grains = [grains::CASES, silo::CASES, persistence::CASES, shutdown::CASES, faults::CASES];
     plain.into_iter().chain(runtime).chain(grains).flatten()
