@@ -1,5 +1,7 @@
 //! Faults of memory: what is given out, what it holds, who reaches it.
 
+use std::sync::Arc;
+
 use gpubridge_abstractions::{Bind, Command, Device, DeviceBuffer, Error, MemoryType, Opcode, Transfer};
 use parking_lot::Mutex;
 
@@ -12,8 +14,7 @@ pub struct IgnoresTheMemoryType;
 impl Fault for IgnoresTheMemoryType {
     fn reserve(&self, device: &dyn Device, size: u64, kind: MemoryType) -> Result<Box<dyn DeviceBuffer>, Error> {
         let buffer = device.reserve(size, MemoryType::Default)?;
-        let address = buffer.address();
-        Ok(Box::new(Said { buffer: Some(buffer), address, size_bytes: size, memory_type: kind }))
+        Ok(Box::new(Said { memory_type: kind, ..Said::of(buffer.into()) }))
     }
 }
 
@@ -24,41 +25,40 @@ pub struct AlignsTooLittle;
 impl Fault for AlignsTooLittle {
     fn reserve(&self, device: &dyn Device, size: u64, kind: MemoryType) -> Result<Box<dyn DeviceBuffer>, Error> {
         let buffer = device.reserve(if size == 0 { 0 } else { size.saturating_add(64) }, kind)?;
-        let address = buffer.address() + 64;
-        Ok(Box::new(Said { buffer: Some(buffer), address, size_bytes: size, memory_type: kind }))
+        Ok(Box::new(Said { offset_bytes: 64, size_bytes: size, ..Said::of(buffer.into()) }))
     }
 }
 
 /// Never gives a dropped buffer's memory back.
 #[derive(Debug, Default)]
 pub struct LeaksBuffers {
-    leaked: Mutex<Vec<Box<dyn DeviceBuffer>>>,
+    leaked: Mutex<Vec<Arc<dyn DeviceBuffer>>>,
 }
 
 impl Fault for LeaksBuffers {
     fn reserve(&self, device: &dyn Device, size: u64, kind: MemoryType) -> Result<Box<dyn DeviceBuffer>, Error> {
-        let buffer = device.reserve(size, kind)?;
-        let address = buffer.address();
-        self.leaked.lock().push(buffer);
-        Ok(Box::new(Said { buffer: None, address, size_bytes: size, memory_type: kind }))
+        let buffer: Arc<dyn DeviceBuffer> = device.reserve(size, kind)?.into();
+        self.leaked.lock().push(Arc::clone(&buffer));
+        Ok(Box::new(Said::of(buffer)))
     }
 }
 
 /// Gives out the same memory to all who ask for the same size.
 #[derive(Debug, Default)]
 pub struct GivesOutTwice {
-    given: Mutex<Vec<Box<dyn DeviceBuffer>>>,
+    given: Mutex<Vec<Arc<dyn DeviceBuffer>>>,
 }
 
 impl Fault for GivesOutTwice {
     fn reserve(&self, device: &dyn Device, size: u64, kind: MemoryType) -> Result<Box<dyn DeviceBuffer>, Error> {
         let mut given = self.given.lock();
-        let before = given.iter().position(|buffer| (buffer.size_bytes(), buffer.memory_type()) == (size, kind));
-        if before.is_none() {
-            given.push(device.reserve(size, kind)?);
+        let before = given.iter().find(|buffer| (buffer.size_bytes(), buffer.memory_type()) == (size, kind));
+        if let Some(buffer) = before {
+            return Ok(Box::new(Said::of(Arc::clone(buffer))));
         }
-        let address = given[before.unwrap_or(given.len() - 1)].address();
-        Ok(Box::new(Said { buffer: None, address, size_bytes: size, memory_type: kind }))
+        let buffer: Arc<dyn DeviceBuffer> = device.reserve(size, kind)?.into();
+        given.push(Arc::clone(&buffer));
+        Ok(Box::new(Said::of(buffer)))
     }
 }
 

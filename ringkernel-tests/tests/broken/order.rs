@@ -156,7 +156,7 @@ pub struct LosesDoorbells {
 
 impl Fault for LosesDoorbells {
     fn doorbell(&self, lane: &InnerLane<Self>) {
-        if self.rung.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+        if self.rung.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
             lane.submitter.lock().doorbell();
         }
     }

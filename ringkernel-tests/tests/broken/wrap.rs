@@ -281,19 +281,26 @@ impl<F: Fault> Completions for BrokenLane<F> {
     }
 }
 
-/// A buffer that says of itself what a fault has it say.
+/// A buffer that says of another what a fault has it say.
 #[derive(Debug)]
 pub struct Said {
-    /// What it stands for, unless a fault keeps that elsewhere.
-    pub buffer: Option<Box<dyn DeviceBuffer>>,
-    pub address: u64,
+    pub buffer: Arc<dyn DeviceBuffer>,
+    pub offset_bytes: u64,
     pub size_bytes: u64,
     pub memory_type: MemoryType,
 }
 
+impl Said {
+    /// Says the truth.
+    pub fn of(buffer: Arc<dyn DeviceBuffer>) -> Self {
+        let (size_bytes, memory_type) = (buffer.size_bytes(), buffer.memory_type());
+        Self { buffer, offset_bytes: 0, size_bytes, memory_type }
+    }
+}
+
 impl DeviceBuffer for Said {
     fn address(&self) -> u64 {
-        self.address
+        self.buffer.address() + self.offset_bytes
     }
 
     fn size_bytes(&self) -> u64 {
