@@ -1,7 +1,6 @@
 //! The CPU backend, tested through the traits alone.
 
 mod bench;
-mod compute;
 mod copies;
 mod device;
 mod held;

@@ -4,6 +4,7 @@ pub mod cache;
 pub mod faults;
 pub mod futures;
 pub mod grains;
+pub mod kernels;
 pub mod messages;
 pub mod metrics;
 pub mod persistence;
@@ -62,6 +63,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         pool::CASES,
         transfers::CASES,
         cache::CASES,
+        kernels::CASES,
         futures::CASES,
         progress::CASES,
     ];
