@@ -30,13 +30,14 @@ impl Fault for IgnoresTheDeviceIndex {
     }
 }
 
-/// Reports what is available as all there is.
+/// Mixes up all memory and what is available of it.
 #[derive(Debug, Default)]
-pub struct TotalIsAvailable;
+pub struct MixesUpTotalAndAvailable;
 
-impl Fault for TotalIsAvailable {
+impl Fault for MixesUpTotalAndAvailable {
     fn report(&self, info: DeviceInfo) -> DeviceInfo {
-        DeviceInfo { total_memory_bytes: info.available_memory_bytes, ..info }
+        let (total_memory_bytes, available_memory_bytes) = (info.available_memory_bytes, info.total_memory_bytes);
+        DeviceInfo { total_memory_bytes, available_memory_bytes, ..info }
     }
 }
 
