@@ -6,6 +6,10 @@ use crate::ErrorKind;
 
 /// How a command ended. One byte, so that it fits a completion and costs nothing to carry; the numbers are part of the
 /// ring's layout and never change their meaning.
+///
+/// # Behavior
+/// - **numbers**: The numbers go both ways, and one that is none of these is no status.
+/// - **advice**: Every failure has a kind to react to, and its text says what happened and what to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Status {

@@ -21,6 +21,7 @@
 pub mod cases;
 mod context;
 mod counting;
+mod lane;
 mod report;
 mod rig;
 mod storage;

@@ -1,16 +1,26 @@
 //! The catalogue, by area.
 
+pub mod answers;
+pub mod binding;
 pub mod cache;
+pub mod commands;
+pub mod compute;
+pub mod copies;
+pub mod device;
 pub mod faults;
 pub mod futures;
 pub mod grains;
 pub mod kernels;
+pub mod lifecycle;
+pub mod memory;
 pub mod messages;
 pub mod metrics;
+pub mod order;
 pub mod persistence;
 pub mod pool;
 pub mod progress;
 pub mod requests;
+pub mod ring;
 pub mod sessions;
 pub mod shutdown;
 pub mod silo;
@@ -56,7 +66,18 @@ pub enum Needs {
 
 /// All cases, area by area.
 pub fn all() -> impl Iterator<Item = &'static Case> {
-    let plain = [messages::CASES, wire::CASES, metrics::CASES];
+    let plain = [commands::CASES, messages::CASES, wire::CASES, metrics::CASES];
+    let device = [
+        device::CASES,
+        memory::CASES,
+        binding::CASES,
+        copies::CASES,
+        compute::CASES,
+        ring::CASES,
+        order::CASES,
+        answers::CASES,
+        lifecycle::CASES,
+    ];
     let runtime = [
         requests::CASES,
         sessions::CASES,
@@ -68,7 +89,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         progress::CASES,
     ];
     let grains = [grains::CASES, silo::CASES, persistence::CASES, shutdown::CASES, faults::CASES];
-    plain.into_iter().chain(runtime).chain(grains).flatten()
+    plain.into_iter().chain(device).chain(runtime).chain(grains).flatten()
 }
 
 /// The table of an area: functions of this module, each under its own name, with the promise that it checks and what it
