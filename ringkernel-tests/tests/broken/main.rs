@@ -50,7 +50,7 @@ fn table() -> Vec<Caught> {
     vec![
         fails::<answers::TakesTheNextAnswer>("answers::answers_taken_in_any_order_are_their_own"),
         fails::<answers::SwapsTwoReplies>("answers::answers_taken_in_any_order_are_their_own"),
-        // The period is found by a case that really has as many commands of one lane answered.
+        // An honest period: the case has twice as many commands of one lane answered.
         hangs::<answers::DropsEveryTenThousandth>("order::writes_and_reads_of_a_grain_keep_their_order"),
         fails::<answers::AnswersTwice>("answers::an_answer_is_taken_once"),
         fails::<answers::AnswersBeforeTheBytes>("answers::a_read_fills_what_it_is_given"),
@@ -63,14 +63,14 @@ fn table() -> Vec<Caught> {
         fails::<order::NeverFull>("ring::a_lane_is_full_at_its_slots_in_every_lap"),
         fails::<order::FreesWhatIsAbandoned>("answers::given_up_slots_come_back"),
         fails::<order::Reorders>("order::writes_and_reads_of_a_grain_keep_their_order"),
-        fails::<order::Overlaps>("order::calls_of_a_grain_never_overlap"),
+        fails::<order::Overlaps>("order::what_waits_behind_a_slow_call_keeps_its_order"),
         hangs::<order::HasOneQueueForAll>("order::a_thousand_others_are_answered_meanwhile"),
         hangs::<order::LosesDoorbells>("ring::a_bell_is_heard_after_every_pause"),
         fails::<order::SubmitsBeforeTheBytes>("ring::staged_bytes_arrive_with_their_command_lap_after_lap"),
         fails::<memory::IgnoresTheMemoryType>("memory::a_type_that_is_not_honoured_is_refused"),
         fails::<memory::AlignsTooLittle>("memory::addresses_are_aligned"),
-        fails::<memory::LeaksBuffers>("memory::dropped_memory_comes_back"),
-        fails::<memory::GivesOutTwice>("memory::neighbours_do_not_see_each_others_bytes"),
+        fails::<memory::LeaksBuffers>("memory::dropped_memory_cannot_be_bound"),
+        fails::<memory::GivesOutTwice>("memory::fifty_reservations_at_once_are_apart"),
         fails::<memory::ShowsStaleData>("binding::another_owner_finds_zeros"),
         fails::<memory::ZeroesWholeWords>("binding::binding_zeroes_exactly_what_is_asked"),
         fails::<memory::LosesContents>("binding::a_bound_index_is_bound_again"),
@@ -82,7 +82,7 @@ fn table() -> Vec<Caught> {
         fails::<copies::WritesWholeWords>("copies::staged_copies_of_all_sizes_and_offsets"),
         fails::<copies::LosesWrites>("ring::staged_bytes_arrive_with_their_command_lap_after_lap"),
         fails::<kernels::DoesNothing>("kernels::fill_stores_its_bits"),
-        fails::<kernels::Sleeps>("faults::a_kernel_really_computes"),
+        fails::<kernels::Sleeps>("kernels::sum_adds"),
         fails::<kernels::PassesUnknownKernels>("compute::a_slot_without_a_kernel_is_unknown"),
         fails::<kernels::RemembersFailures>("cache::a_failure_is_not_cached_and_keeps_its_text"),
         fails::<kernels::LosesTheCompilersText>("compute::a_kernel_that_does_not_build_says_why"),
@@ -93,7 +93,7 @@ fn table() -> Vec<Caught> {
         fails::<kernels::TurnsNanIntoZero>("kernels::nan_and_infinities_spread"),
         fails::<lifecycle::StartsActive>("lifecycle::a_launched_ring_executes_nothing"),
         fails::<lifecycle::IgnoresDeactivation>("lifecycle::an_inactive_ring_keeps_what_comes"),
-        fails::<lifecycle::IgnoresTheStopFlag>("lifecycle::a_ring_can_be_terminated_in_any_state"),
+        fails::<lifecycle::IgnoresTheStopFlag>("lifecycle::a_terminated_ring_cannot_be_activated"),
         fails::<lifecycle::TimesOutAtTheEnd>("lifecycle::a_ring_can_be_terminated_in_any_state"),
         fails::<lifecycle::AcceptsAfterTheEnd>("lifecycle::a_terminated_ring_refuses_commands"),
         hangs::<lifecycle::IgnoresDeadlines>("lifecycle::a_kernel_that_does_not_end_makes_a_change_time_out"),
@@ -127,30 +127,32 @@ fn passes_without_a_fault(case: &str) -> Result<Duration, Failed> {
     }
 }
 
-/// The backend with the fault fails the case, in the way that the table says.
+/// The backend with the fault fails the case: by what it sees, or by waiting where the table says that it hangs.
 fn is_caught(row: Caught) -> Result<(), Failed> {
-    // What takes ten times as long as it should does not come to an end.
-    let until_it_hangs = || Ok::<_, Failed>(passes_without_a_fault(row.case)? * 10 + Duration::from_secs(1));
-    let deadline = if row.hangs { Some(until_it_hangs()?) } else { None };
+    let deadline = if row.hangs {
+        // Many times what it takes when all is well, so that it is no slow case that is taken for a hanging one.
+        Some(passes_without_a_fault(row.case)? * 5 + Duration::from_secs(1))
+    } else {
+        None
+    };
     let report = attempt(row.case, row.backend, deadline)?;
     let seen = report.reason.unwrap_or_default();
-    match (report.status, seen.starts_with("hangs: ")) {
-        (Status::Failed, hangs) if hangs == row.hangs => {
-            println!("{} is caught by {}: {}", row.fault, row.case, seen.lines().collect::<Vec<_>>().join(" "));
-            Ok(())
-        }
-        (status, _) => Err(format!("{}: {status} {seen}", row.case).into()),
+    if report.status == Status::Failed && (row.hangs || !seen.starts_with("hangs: ")) {
+        let start: String = seen.split_whitespace().collect::<Vec<_>>().join(" ").chars().take(200).collect();
+        println!("{} is caught by {}: {start}", row.fault, row.case);
+        return Ok(());
     }
+    Err(format!("{}: {} {seen}", row.case, report.status).into())
 }
 
 fn main() -> ExitCode {
     // The panics here are cases that catch a fault. What they saw is in their reports.
     std::panic::set_hook(Box::new(|_| {}));
     let table = table();
-    let cases: BTreeSet<_> = table.iter().map(|row| row.case).collect();
-    let sound = cases
-        .into_iter()
-        .map(|case| Trial::test(format!("sound passes {case}"), move || passes_without_a_fault(case).map(drop)));
-    let trials = sound.chain(table.into_iter().map(|row| Trial::test(row.fault, move || is_caught(row))));
-    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+    // Where a fault hangs the case, it is passed without the fault first, in the same test.
+    let cases: BTreeSet<_> = table.iter().filter(|row| !row.hangs).map(|row| row.case).collect();
+    let sound = |case| Trial::test(format!("sound::{case}"), move || passes_without_a_fault(case).map(drop));
+    let broken = |row: Caught| Trial::test(row.fault, move || is_caught(row));
+    let trials = cases.into_iter().map(sound).chain(table.into_iter().map(broken)).collect();
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
 }

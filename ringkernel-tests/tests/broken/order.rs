@@ -1,6 +1,5 @@
 //! Faults of the way in: laps, full and empty, order, and who holds up whom.
 
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use gpubridge_abstractions::{
@@ -85,19 +84,18 @@ impl Fault for FreesWhatIsAbandoned {
 /// Lets the command behind a write overtake it, once in four.
 #[derive(Debug, Default)]
 pub struct Reorders {
-    next: AtomicU64,
-    held: Mutex<Option<(u64, Command, Vec<u8>)>>,
-    tickets: Mutex<HashMap<u64, Ticket>>,
+    /// The true tickets by those that callers have; none of a write that is held back.
+    tickets: Mutex<Vec<Option<Ticket>>>,
+    held: Mutex<Option<(usize, Command, Vec<u8>)>>,
 }
 
 impl Reorders {
     fn release(&self, lane: &InnerLane<Self>) {
         let mut held = self.held.lock();
-        if let Some((number, command, staged)) = &*held
-            && let Ok(ticket) = lane.submit(command, staged)
+        if let Some(ticket) = held.as_ref().and_then(|(_, command, staged)| lane.submit(command, staged).ok())
+            && let Some((number, ..)) = held.take()
         {
-            self.tickets.lock().insert(*number, ticket);
-            *held = None;
+            self.tickets.lock()[number] = Some(ticket);
             lane.submitter.lock().doorbell();
         }
     }
@@ -105,22 +103,22 @@ impl Reorders {
 
 impl Fault for Reorders {
     fn submit(&self, lane: &InnerLane<Self>, command: &Command, staged: &[u8]) -> Result<Ticket, SubmitError> {
-        let number = self.next.load(Ordering::Relaxed);
+        let number = self.tickets.lock().len();
         let is_write = [Opcode::Write as u8, Opcode::WriteInline as u8].contains(&command.opcode);
         if is_write && number % 4 == 1 && self.held.lock().is_none() {
             *self.held.lock() = Some((number, *command, staged.to_vec()));
+            self.tickets.lock().push(None);
         } else {
-            self.tickets.lock().insert(number, lane.submit(command, staged)?);
+            self.tickets.lock().push(Some(lane.submit(command, staged)?));
             self.release(lane);
         }
-        self.next.store(number + 1, Ordering::Relaxed);
-        Ok(Ticket::new(number))
+        Ok(Ticket::new(number as u64))
     }
 
     fn take(&self, lane: &InnerLane<Self>, ticket: &mut Ticket, staged: &mut [u8]) -> Taken {
         self.release(lane);
-        let mut tickets = self.tickets.lock();
-        tickets.get_mut(&ticket.sequence()).map_or(Taken::Pending, |ticket| lane.completions.take(ticket, staged))
+        let ticket = &mut self.tickets.lock()[ticket.sequence() as usize];
+        ticket.as_mut().map_or(Taken::Pending, |ticket| lane.completions.take(ticket, staged))
     }
 }
 
@@ -162,7 +160,7 @@ impl Fault for LosesDoorbells {
     }
 }
 
-/// Makes a command visible before its staged bytes, once in 16: the device takes those of the command before.
+/// Makes a write visible before its staged bytes, once in 16: the device takes those of the write before.
 #[derive(Debug, Default)]
 pub struct SubmitsBeforeTheBytes {
     submitted: AtomicU64,
@@ -171,6 +169,9 @@ pub struct SubmitsBeforeTheBytes {
 
 impl Fault for SubmitsBeforeTheBytes {
     fn alter(&self, _: &InnerLane<Self>, _: &mut Command, staged: &mut Vec<u8>) {
+        if staged.is_empty() {
+            return;
+        }
         let last = std::mem::replace(&mut *self.last.lock(), staged.clone());
         if self.submitted.fetch_add(1, Ordering::Relaxed) % 16 == 15 {
             staged.iter_mut().zip(last).for_each(|(byte, before)| *byte = before);
