@@ -10,6 +10,7 @@ pub mod device;
 pub mod faults;
 pub mod futures;
 pub mod grains;
+pub mod lanes;
 pub mod lifecycle;
 pub mod memory;
 pub mod messages;
@@ -85,6 +86,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         cache::CASES,
         futures::CASES,
         progress::CASES,
+        lanes::CASES,
     ];
     let grains = [grains::CASES, silo::CASES, persistence::CASES, shutdown::CASES, faults::CASES];
     plain.into_iter().chain(device).chain(runtime).chain(grains).flatten()
