@@ -295,32 +295,3 @@ pub enum Taken {
     /// The ticket was taken or abandoned before.
     Gone,
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn opcodes_keep_their_numbers() {
-        for number in 0..=u8::MAX {
-            match Opcode::from_number(number) {
-                Some(opcode) => assert_eq!(opcode as u8, number),
-                None => assert!(number > Opcode::Compute as u8),
-            }
-        }
-    }
-
-    #[test]
-    fn payloads_round_trip() {
-        let slot = DeviceSlot { index: 7, generation: u32::MAX };
-        let bind = Bind { slot, address: u64::MAX, size_bytes: 1 << 63, zero_bytes: 9 };
-        assert_eq!(Bind::from_payload(&bind.to_payload()), bind);
-        let transfer = Transfer { slot, offset_bytes: u64::MAX - 1, size_bytes: u32::MAX };
-        let payload = transfer.to_payload([1, 2, 3, u64::MAX]);
-        assert_eq!(Transfer::from_payload(&payload), transfer);
-        assert_eq!(payload[Transfer::HEADER_WORDS..], [1, 2, 3, u64::MAX]);
-        let compute =
-            Compute { input: slot, operand: DeviceSlot::NONE, output: slot, count: 5, scalars: [1, 2, u64::MAX] };
-        assert_eq!(Compute::from_payload(&compute.to_payload()), compute);
-    }
-}

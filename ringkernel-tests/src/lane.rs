@@ -1,4 +1,7 @@
-//! A lane driven by hand, for the cases that speak to the traits of a device alone.
+//! A lane driven by hand: for the cases that speak to the traits of a device alone, and for what a backend's own tests add to
+//! them.
+//!
+//! Whatever does not go as it must panics, and says so.
 
 use std::sync::Arc;
 use std::thread;
@@ -20,8 +23,11 @@ pub const SMALL: RingConfig = RingConfig { lanes: 1, slots: 8, staging_bytes: 10
 /// A device with a ring, and its lane 0.
 #[derive(Debug)]
 pub struct Bench {
+    /// The device.
     pub device: Arc<dyn Device>,
+    /// Its ring.
     pub ring: Box<dyn Ring>,
+    /// The ring's lane 0.
     pub lane: Driver,
 }
 
@@ -54,7 +60,7 @@ impl Bench {
         }
     }
 
-    /// A buffer that is bound whole and zeroed, for [`GRAIN`].
+    /// A buffer that is bound whole and zeroed, for [`GRAIN`], and its name: `index`, generation 1.
     pub fn bound(&mut self, index: u32, size_bytes: u64) -> (Box<dyn DeviceBuffer>, DeviceSlot) {
         let buffer = self.device.reserve(size_bytes, MemoryType::Default).expect("there is memory");
         let slot = DeviceSlot { index, generation: 1 };
@@ -65,20 +71,28 @@ impl Bench {
 
 /// Both halves of a lane, and short ways to use them.
 #[derive(Debug)]
-pub struct Driver(pub Lane);
+pub struct Driver(
+    /// The halves.
+    pub Lane,
+);
 
 impl Driver {
+    /// This lane of `ring`, which nobody has taken yet.
     pub fn take(ring: &dyn Ring, lane: u32) -> Self {
         Self(ring.take_lane(lane).expect("nobody has taken this lane"))
     }
 
     /// Submits and rings, without waiting.
+    ///
+    /// # Errors
+    /// Why the lane refused it.
     pub fn try_submit(&mut self, command: &Command, staged: &[u8]) -> Result<Ticket, SubmitError> {
         let ticket = self.0.submitter.try_submit(command, staged)?;
         self.0.submitter.doorbell();
         Ok(ticket)
     }
 
+    /// [`Driver::try_submit`] of what must be accepted.
     #[track_caller]
     pub fn submit(&mut self, command: &Command) -> Ticket {
         self.try_submit(command, &[]).expect("there is a slot")
@@ -89,6 +103,7 @@ impl Driver {
         self.0.completions.take(ticket, &mut [])
     }
 
+    /// Whether the command is answered.
     pub fn is_complete(&self, ticket: &Ticket) -> bool {
         self.0.completions.is_complete(ticket.sequence())
     }
@@ -99,6 +114,7 @@ impl Driver {
         self.wait_into(ticket, &mut [])
     }
 
+    /// The same with the staged bytes of a read.
     #[track_caller]
     pub fn wait_into(&self, mut ticket: Ticket, staged: &mut [u8]) -> Completion {
         let until = Instant::now() + SOON;
@@ -119,6 +135,7 @@ impl Driver {
         self.wait(ticket)
     }
 
+    /// [`Driver::run`], when only the status matters.
     #[track_caller]
     pub fn status(&mut self, command: &Command) -> Status {
         self.run(command).status
@@ -131,11 +148,13 @@ impl Driver {
         assert_eq!((completion.status, completion.payload), (Status::Ok, [number; 7]));
     }
 
+    /// Runs [`bind`].
     #[track_caller]
     pub fn bind(&mut self, grain: u32, slot: DeviceSlot, address: u64, size_bytes: u64, zero_bytes: u64) -> Status {
         self.status(&bind(grain, slot, address, size_bytes, zero_bytes))
     }
 
+    /// Runs a staged write for [`GRAIN`].
     #[track_caller]
     pub fn write(&mut self, slot: DeviceSlot, offset_bytes: u64, bytes: &[u8]) -> Status {
         let command = transfer(Opcode::Write, slot, offset_bytes, bytes.len());
@@ -143,6 +162,7 @@ impl Driver {
         self.wait(ticket).status
     }
 
+    /// Runs a staged read for [`GRAIN`], as long as `bytes`.
     #[track_caller]
     pub fn read(&mut self, slot: DeviceSlot, offset_bytes: u64, bytes: &mut [u8]) -> Status {
         let ticket = self.submit(&transfer(Opcode::Read, slot, offset_bytes, bytes.len()));
@@ -158,6 +178,7 @@ impl Driver {
         }
     }
 
+    /// Reads so many bytes from the first on, likewise.
     #[track_caller]
     pub fn read_all(&mut self, slot: DeviceSlot, size_bytes: usize) -> Vec<u8> {
         let piece_bytes = SMALL.staging_bytes as usize;
@@ -169,10 +190,12 @@ impl Driver {
     }
 }
 
+/// An echo of seven times this number.
 pub fn echo(grain: u32, number: u64) -> Command {
     Command::new(Opcode::Echo, grain, [number; 7])
 }
 
+/// A bind of `slot` to `size_bytes` bytes at `address`, of which `zero_bytes` are zeroed.
 pub fn bind(grain: u32, slot: DeviceSlot, address: u64, size_bytes: u64, zero_bytes: u64) -> Command {
     Command::new(Opcode::Bind, grain, Bind { slot, address, size_bytes, zero_bytes }.to_payload())
 }

@@ -21,7 +21,7 @@
 pub mod cases;
 mod context;
 mod counting;
-mod lane;
+pub mod lane;
 mod report;
 mod rig;
 mod storage;

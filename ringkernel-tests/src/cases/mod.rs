@@ -11,6 +11,7 @@ pub mod faults;
 pub mod futures;
 pub mod grains;
 pub mod kernels;
+pub mod lanes;
 pub mod lifecycle;
 pub mod memory;
 pub mod messages;
@@ -87,6 +88,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         kernels::CASES,
         futures::CASES,
         progress::CASES,
+        lanes::CASES,
     ];
     let grains = [grains::CASES, silo::CASES, persistence::CASES, shutdown::CASES, faults::CASES];
     plain.into_iter().chain(device).chain(runtime).chain(grains).flatten()
