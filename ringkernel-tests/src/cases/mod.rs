@@ -14,6 +14,7 @@ pub mod requests;
 pub mod sessions;
 pub mod shutdown;
 pub mod silo;
+pub mod sweep;
 pub mod transfers;
 pub mod wire;
 
@@ -62,6 +63,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         sessions::CASES,
         pool::CASES,
         transfers::CASES,
+        sweep::CASES,
         cache::CASES,
         kernels::CASES,
         futures::CASES,
