@@ -182,6 +182,10 @@ impl ResidentMemory {
 
     /// Writes a range of `staging` into an allocation.
     ///
+    /// # Behavior
+    /// - **any-range**: Any number of bytes goes from any offset of the staging to any offset of the allocation, aligned or
+    ///   not; the bytes beside stay.
+    ///
     /// # Errors
     /// `InvalidState` without a session; `NotFound` for an allocation that is not live in it; `InvalidArgument` for
     /// bytes beyond the allocation or the staging; `Timeout`, `Cancelled`, `DeviceLost`.
@@ -210,6 +214,9 @@ impl ResidentMemory {
     }
 
     /// Reads from an allocation into a range of `staging`.
+    ///
+    /// # Behavior
+    /// - **any-range**: As [`ResidentMemory::write`], the other way: the staging beside the range stays.
     ///
     /// # Errors
     /// As [`ResidentMemory::write`]; `ContentsLost` when an unclean stop lost what was in the allocation.

@@ -25,6 +25,7 @@ pub mod ring;
 pub mod sessions;
 pub mod shutdown;
 pub mod silo;
+pub mod sweep;
 pub mod transfers;
 pub mod wire;
 
@@ -84,6 +85,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         sessions::CASES,
         pool::CASES,
         transfers::CASES,
+        sweep::CASES,
         cache::CASES,
         kernels::CASES,
         futures::CASES,
