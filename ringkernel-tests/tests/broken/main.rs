@@ -1,7 +1,7 @@
 //! The suite, tested: backends broken on purpose, each caught by the case that speaks of what it does wrong.
 //!
-//! Every backend is the CPU backend behind a wrapper ([`wrap`]) and one fault of a few lines. The same wrapper without a
-//! fault passes every case that is named here, so it is the fault that is caught.
+//! Every backend is the CPU backend behind a wrapper ([`wrap`]) and one fault of a few lines. The same wrapper without
+//! a fault passes every case that is named here, so it is the fault that is caught.
 
 use std::collections::BTreeSet;
 use std::process::ExitCode;
