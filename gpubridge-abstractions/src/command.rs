@@ -11,10 +11,16 @@ pub const PAYLOAD_WORDS: usize = 7;
 pub const PAYLOAD_BYTES: usize = PAYLOAD_WORDS * 8;
 
 /// What a command asks of the device.
+///
+/// # Behavior
+/// - **numbers**: The numbers are part of the ring's layout, and go both ways.
+/// - **echo**: [`Opcode::Echo`] answers with all of the command's payload, bit by bit, for any grain.
+/// - **unknown**: Any number that is none of these, and a [`Opcode::Skip`] that a caller submits, is answered
+///   [`Status::UnknownOpcode`]; the lane goes on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Opcode {
-    /// Passes over a slot whose earlier command is still at work. Consumed, never answered.
+    /// Passes over a slot whose earlier command is still at work. The ring's host half writes it; consumed, never answered.
     Skip = 0,
     /// Answers with the command's own payload: a probe that the ring is alive.
     Echo = 1,
@@ -70,6 +76,10 @@ impl Command {
 }
 
 /// The answer to one command.
+///
+/// # Behavior
+/// - **zeros-beyond**: Payload bytes past `result_bytes` are zero; an operation without a result has none of them.
+/// - **failed-empty**: A command that failed has no result.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Completion {
     /// How it went.
@@ -90,6 +100,12 @@ impl Completion {
 }
 
 /// Names a block in a lane's allocation table on the device. The generation makes a stale name an error.
+///
+/// # Behavior
+/// - **unbound**: A name whose index is bound to nothing, or lies beyond the table, is answered
+///   [`Status::UnknownAllocation`].
+/// - **stale**: So is one whose generation is not the one bound, whoever asks: it tells nothing of the block's owner.
+/// - **owner**: The block is reached for the grain that bound it; for any other it is [`Status::NotOwner`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct DeviceSlot {
     /// Index into the table.
@@ -116,7 +132,20 @@ impl DeviceSlot {
     }
 }
 
-/// The payload of [`Opcode::Bind`].
+/// The payload of [`Opcode::Bind`]: its grain owns the block from then on.
+///
+/// # Behavior
+/// - **round-trip**: The payload words hold every field whole.
+/// - **zeroes**: Exactly `zero_bytes` bytes from `address` on read as zeros by the grain's next command, also where the slot
+///   does not reach them; no other byte is touched.
+/// - **reach**: Through the slot `size_bytes` bytes from `address` on are reached, and no more.
+/// - **rebind**: An index that is bound may be bound again, by any grain. The name before is stale from then on.
+/// - **unbind**: 0 bytes unbind the slot, for its owner and under its generation only; `address` and `zero_bytes` are not
+///   looked at.
+/// - **address**: An address that is no multiple of 64, or a range (of `size_bytes` or `zero_bytes`) that does not lie within
+///   one buffer of the device, is [`Status::InvalidArgument`].
+/// - **index**: An index beyond [`crate::RingConfig::allocations`] is [`Status::OutOfBounds`]; every one below can be bound.
+/// - **refused-keeps**: A bind that is refused changes neither the table nor memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Bind {
     /// The slot to bind, with its new generation.
@@ -142,6 +171,14 @@ impl Bind {
 }
 
 /// The payload of the four copying opcodes. With [`Opcode::WriteInline`] the bytes follow in the payload.
+///
+/// # Behavior
+/// - **round-trip**: The payload words hold every field whole.
+/// - **exact**: The bytes arrive as they were sent, for every size and offset; what lies beside them is not touched.
+/// - **nothing**: 0 bytes may be copied at any offset up to the end.
+/// - **bounds**: A range that reaches beyond the allocation is [`Status::OutOfBounds`].
+/// - **limit**: More bytes than the staging area or the payload holds are [`Status::InvalidArgument`].
+/// - **refused-keeps**: A copy that is refused changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
     /// The allocation.
@@ -171,6 +208,18 @@ impl Transfer {
 }
 
 /// The payload of [`Opcode::Compute`].
+///
+/// # Behavior
+/// - **round-trip**: The payload words hold every field whole.
+/// - **kernel**: A kernel slot into which nothing was compiled is [`Status::UnknownKernel`].
+/// - **buffers**: Exactly the buffers are named that the kernel declares; anything else is [`Status::InvalidArgument`].
+/// - **named**: Each named buffer must be bound under this name, and the grain's own, as [`DeviceSlot`] says.
+/// - **aliased**: Two names for one table index are [`Status::InvalidArgument`], unless the kernel works in place.
+/// - **shape**: A call that the kernel's check refuses is [`Status::InvalidArgument`].
+/// - **whole**: A count of 0 means all elements of `input`, or of `output` when there is no input.
+/// - **refused-keeps**: A call that is refused runs nothing and changes nothing.
+/// - **fault**: A kernel that fails, or whose check or work size does, is [`Status::KernelFault`]; the lane and the grain go
+///   on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Compute {
     /// The first input, or [`DeviceSlot::NONE`].
@@ -245,33 +294,4 @@ pub enum Taken {
     Ready(Completion),
     /// The ticket was taken or abandoned before.
     Gone,
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn opcodes_keep_their_numbers() {
-        for number in 0..=u8::MAX {
-            match Opcode::from_number(number) {
-                Some(opcode) => assert_eq!(opcode as u8, number),
-                None => assert!(number > Opcode::Compute as u8),
-            }
-        }
-    }
-
-    #[test]
-    fn payloads_round_trip() {
-        let slot = DeviceSlot { index: 7, generation: u32::MAX };
-        let bind = Bind { slot, address: u64::MAX, size_bytes: 1 << 63, zero_bytes: 9 };
-        assert_eq!(Bind::from_payload(&bind.to_payload()), bind);
-        let transfer = Transfer { slot, offset_bytes: u64::MAX - 1, size_bytes: u32::MAX };
-        let payload = transfer.to_payload([1, 2, 3, u64::MAX]);
-        assert_eq!(Transfer::from_payload(&payload), transfer);
-        assert_eq!(payload[Transfer::HEADER_WORDS..], [1, 2, 3, u64::MAX]);
-        let compute =
-            Compute { input: slot, operand: DeviceSlot::NONE, output: slot, count: 5, scalars: [1, 2, u64::MAX] };
-        assert_eq!(Compute::from_payload(&compute.to_payload()), compute);
-    }
 }

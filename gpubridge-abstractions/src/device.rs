@@ -40,6 +40,11 @@ pub enum DeviceStatus {
 }
 
 /// What a device can do beyond copying and running its declared kernels. The suite and the grains read these.
+///
+/// # Behavior
+/// - **memory-types**: Memory of each type that is claimed can be reserved, and of no other. Every device has
+///   [`MemoryType::Default`].
+/// - **compute**: A device that claims to compute declares kernels, and one that does not declares none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
@@ -66,6 +71,11 @@ impl Capabilities {
 }
 
 /// What a device reports of itself.
+///
+/// # Behavior
+/// - **named**: Id, name, vendor and architecture are not empty.
+/// - **memory**: A device has memory, and no more of it is available than there is.
+/// - **units**: A device that computes has compute units, and runs at least one thread in each dimension.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceInfo {
     /// Unique among the devices of the machine, stable across restarts (for example `cpu:0`).
@@ -102,16 +112,32 @@ pub struct DeviceInfo {
 
 /// A way to reach devices: one device API each. The registry asks backends in order of preference.
 pub trait Backend: Send + Sync + fmt::Debug {
-    /// The name by which it is chosen (`cpu`, `cuda`, `vulkan`), lower case.
+    /// The name by which it is chosen (`cpu`, `cuda`, `vulkan`).
+    ///
+    /// # Behavior
+    /// - **one-word**: It is not empty, and holds lower-case letters, digits and hyphens only.
     fn name(&self) -> &str;
 
     /// The devices there are, without opening any.
+    ///
+    /// # Behavior
+    /// - **unique**: No two have the same id.
+    /// - **in-order**: A device's index is its place in the list, counted from 0.
+    /// - **stable**: Asking again gives the same devices in the same order.
+    /// - **undisturbed**: Asking leaves open devices, their memory and their rings as they are.
     ///
     /// # Errors
     /// `Unsupported` when the backend cannot work here at all; the message says what is missing.
     fn devices(&self) -> Result<Vec<DeviceInfo>, Error>;
 
     /// Opens a device.
+    ///
+    /// # Behavior
+    /// - **listed**: Each listed device whose status is [`DeviceStatus::Available`] opens under its index, and reports what
+    ///   the list says of it.
+    /// - **twice**: A device may be open several times. Each has kernel slots and rings of its own, and goes on when another
+    ///   is dropped.
+    /// - **unknown**: An index that is not listed is `NotFound`; the message names it.
     ///
     /// # Errors
     /// `NotFound` when there is no such device; otherwise what kept it from opening.
@@ -126,8 +152,16 @@ pub trait Device: Send + Sync + fmt::Debug {
     /// Reserves `size_bytes` of memory from the driver. Slow: the runtime calls it for large chunks only.
     ///
     /// # Behavior
-    /// 1. The address is a multiple of 256 and the memory is reachable by every ring of the device.
-    /// 2. Dropping the buffer gives the memory back.
+    /// - **as-asked**: The buffer has the size and the memory type that were asked for.
+    /// - **aligned**: Its address is a multiple of 256, and not 0.
+    /// - **zeroed**: It reads as zeros, whatever the memory held before.
+    /// - **apart**: No two buffers overlap, also when several threads reserve at once.
+    /// - **every-ring**: Every lane of every ring of the device reaches it.
+    /// - **given-back**: Dropping the buffer gives the memory back.
+    /// - **no-bytes**: 0 bytes are `InvalidArgument`.
+    /// - **too-large**: More than the device can give is `OutOfMemory`; the message says how many bytes were requested and
+    ///   how many are available.
+    /// - **no-substitute**: A memory type that the device does not honour is `Unsupported`; the message names it.
     ///
     /// # Errors
     /// `Unsupported` for a memory type the device does not honour; `OutOfMemory` with requested and available bytes;
@@ -135,17 +169,33 @@ pub trait Device: Send + Sync + fmt::Debug {
     fn reserve(&self, size_bytes: u64, memory_type: MemoryType) -> Result<Box<dyn DeviceBuffer>, Error>;
 
     /// The kernels that this device can run.
+    ///
+    /// # Behavior
+    /// - **compiles**: Each of them compiles for each of its element types. Their ids and their names are unique.
     fn kernels(&self) -> &[KernelDeclaration];
 
-    /// Compiles `spec` into kernel slot `slot`, replacing what was there. Commands submitted after it returns use the
-    /// new kernel.
+    /// Compiles `spec` into kernel slot `slot`, replacing what was there.
+    ///
+    /// # Behavior
+    /// - **next-command**: Commands submitted after it returns use the new kernel, on every ring of the device.
+    /// - **unknown**: A kernel that the device does not have is `NotFound`; the message names it.
+    /// - **no-variant**: An element type that the kernel does not come in is `Unsupported`; the message names those it has.
+    /// - **build-text**: A kernel that does not build is `KernelBuild`, with the compiler's text.
+    /// - **unchanged**: A call that fails leaves the slot as it was.
     ///
     /// # Errors
     /// `NotFound` for an unknown kernel; `Unsupported` when it has no variant for this device, naming those there are;
-    /// `KernelBuild` with the compiler's text. The slot is unchanged then.
+    /// `KernelBuild` with the compiler's text.
     fn compile(&self, spec: &KernelSpec, slot: u16) -> Result<(), Error>;
 
     /// Launches a ring kernel, inactive.
+    ///
+    /// # Behavior
+    /// - **as-asked**: The ring has exactly the lanes, slots, staging and allocations that were asked for.
+    /// - **inactive**: It executes nothing before it is activated.
+    /// - **several**: A device may have several rings at once. Each has lanes and allocation tables of its own, and none
+    ///   notices the others' lifecycle.
+    /// - **refused**: A configuration that [`RingConfig::check`] refuses is refused, with the limit that is missed.
     ///
     /// # Errors
     /// `InvalidArgument` for a configuration that cannot be; `OutOfMemory`; `Unsupported`.

@@ -40,6 +40,9 @@ impl fmt::Display for ElementType {
 }
 
 /// One specialization of a kernel: what is compiled, and the key of the kernel cache.
+///
+/// # Behavior
+/// - **own**: A call runs the specialization that it names, also the moment after that took the place of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KernelSpec {
     /// The kernel.
@@ -77,12 +80,18 @@ impl From<KernelId> for KernelSpec {
     }
 }
 
-/// Where a kernel runs. The call is the same either way.
+/// Where a kernel runs.
+///
+/// # Behavior
+/// - **same-result**: The call is the same either way, and so is what it leaves behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Placement {
     /// Inside the ring kernel.
     InRing,
     /// Inside the ring kernel up to this much work (see [`KernelDeclaration::work`]), beside it beyond.
+    ///
+    /// # Behavior
+    /// - **beyond**: Beyond that it holds up its own grain alone.
     InRingUpTo(u64),
     /// Always beside the ring, with the whole device; ordered with its grain only.
     Beside,

@@ -90,7 +90,10 @@ pub struct GpuMemoryInfo {
 
 /// A piece of device memory, reserved from the driver. Dropping it gives it back.
 ///
-/// The host never touches the bytes: they are reached by commands on the ring alone.
+/// The host never touches the bytes: they are reached by commands on the ring alone. Unbind its slots before dropping it.
+///
+/// # Behavior
+/// - **dropped**: The address of a dropped buffer cannot be bound until it is given out again.
 pub trait DeviceBuffer: Send + Sync + fmt::Debug {
     /// The device address of the first byte, a multiple of 256.
     fn address(&self) -> u64;

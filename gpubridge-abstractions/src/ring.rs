@@ -49,6 +49,9 @@ impl RingConfig {
 
     /// Refuses a configuration that no device can grant; `operation` is the caller's, for the error.
     ///
+    /// # Behavior
+    /// - **limits**: What lies on a limit is accepted, and what lies beyond it is refused with the value and the limit.
+    ///
     /// # Errors
     /// `InvalidArgument` with the limit that is missed.
     pub fn check(&self, operation: &'static str) -> Result<(), Error> {
@@ -77,16 +80,28 @@ pub trait Submitter: Send + fmt::Debug {
     /// Puts `command` into the lane, with `staged` in its staging area, and says under which ticket.
     ///
     /// # Behavior
-    /// 1. The command becomes visible to the device whole, with its staged bytes, or not at all.
-    /// 2. Commands of one grain are executed in the order of their tickets and never overlap.
-    /// 3. A slot whose earlier command is not answered, or whose answer was not taken, is passed over.
-    /// 4. When every slot is so occupied the call returns [`SubmitError::Full`] and changes nothing.
+    /// - **whole**: The command becomes visible to the device whole, with its staged bytes, or not at all: in every slot, lap
+    ///   after lap.
+    /// - **in-order**: Commands of one grain are executed in the order of their tickets and never overlap.
+    /// - **independent**: A command that is executed beside the ring holds up its own grain only.
+    /// - **passed-over**: A slot whose earlier command is not answered, or whose answer was not taken, is passed over, for
+    ///   as many laps as it takes. A free slot beyond such ones is found once the device has read what was submitted before.
+    /// - **full**: When every slot is so occupied the call returns [`SubmitError::Full`] and changes nothing. A lane of which
+    ///   no slot is occupied takes as many commands as it has slots, no fewer.
+    /// - **too-large**: More staged bytes than a slot's staging area holds are [`SubmitError::TooLarge`], and nothing is
+    ///   changed.
+    /// - **takes-no-memory**: Neither the command nor its answer allocates on the host, whoever serves the ring.
     ///
     /// Blocking: never. Allocates: no. Ordering: after every earlier call on this lane.
     fn try_submit(&mut self, command: &Command, staged: &[u8]) -> Result<Ticket, SubmitError>;
 
     /// [`Submitter::try_submit`] for several commands without staged bytes, up to the first that is refused; `tickets`
     /// gets one ticket for each that was submitted.
+    ///
+    /// # Behavior
+    /// - **one-by-one**: The commands are submitted as if one by one, in their order.
+    /// - **first-refused**: Those before the first that is refused are submitted and have their tickets; neither it nor
+    ///   those behind it are.
     ///
     /// # Errors
     /// Why a command was refused; those before it are submitted.
@@ -102,18 +117,33 @@ pub trait Submitter: Send + fmt::Debug {
     /// Makes sure that the device looks at what was submitted, waking it if it sleeps. Submissions may be batched
     /// before one call.
     ///
+    /// # Behavior
+    /// - **one-for-many**: One call covers every submission before it.
+    /// - **wakes**: What it covers is executed however long the device had nothing to do.
+    ///
     /// Blocking: never. Allocates: no. Ordering: covers every earlier submission.
     fn doorbell(&mut self);
 
-    /// The sequence number of the next submission. It grows by at least one per submission.
+    /// The least sequence number that the next submission may have.
+    ///
+    /// # Behavior
+    /// - **grows**: It is above the number of every earlier ticket of the lane, and no later ticket has a lower one.
     fn next_sequence(&self) -> u64;
 
     /// A sequence number below which every command is answered, as high as is known without waiting.
+    ///
+    /// # Behavior
+    /// - **oldest**: It is the sequence number of the oldest command that is not answered, and
+    ///   [`Submitter::next_sequence`] when there is none.
     ///
     /// Blocking: never; looks at each command once in all. Allocates: no. Ordering: as [`Completions::take`].
     fn completed_below(&mut self) -> u64;
 
     /// Commands submitted and not answered. Looks at every slot.
+    ///
+    /// # Behavior
+    /// - **exact**: It counts each command from its submission to its answer, also one that was given up, and no longer:
+    ///   whether the answer was taken does not matter.
     fn pending(&self) -> u32;
 }
 
@@ -122,14 +152,21 @@ pub trait Completions: Send + Sync + fmt::Debug {
     /// Takes the answer to `ticket`, copying staged bytes of a read into `staged` (as many as it holds).
     ///
     /// # Behavior
-    /// 1. An answer is taken once; afterwards, and after [`Completions::abandon`], the ticket is [`Taken::Gone`].
-    /// 2. A taken answer frees its slot and staging area for the next command.
+    /// - **own**: A ticket gets the answer to its own command, in whatever order and by whatever thread answers are taken.
+    /// - **once**: An answer is taken once; afterwards, and after [`Completions::abandon`], the ticket is [`Taken::Gone`].
+    /// - **frees**: A taken answer frees its slot and staging area for the next command; one that is not taken stays as it
+    ///   is.
+    /// - **staged**: Of a read that succeeded `staged` gets the bytes, or the first of them if it is shorter. A read that
+    ///   failed leaves it as it was.
     ///
     /// Blocking: never. Allocates: no. Ordering: what the device wrote before answering is visible.
     fn take(&self, ticket: &mut Ticket, staged: &mut [u8]) -> Taken;
 
     /// [`Completions::take`] for several commands without staged answers: takes the answers to `tickets` into `answers`,
     /// in order, up to the first that is not there, and returns how many it took.
+    ///
+    /// # Behavior
+    /// - **up-to-first**: Tickets behind the first whose answer is not there keep theirs.
     ///
     /// Blocking: never. Allocates: no. Ordering: as [`Completions::take`].
     fn take_ready(&self, tickets: &mut [Ticket], answers: &mut [Completion]) -> usize {
@@ -144,10 +181,19 @@ pub trait Completions: Send + Sync + fmt::Debug {
 
     /// Whether the device has answered the command with this sequence number, taken or not.
     ///
+    /// # Behavior
+    /// - **stays**: It is false until the answer, and true from then on: when it is taken, given up, and laps later. Of a
+    ///   number that was not submitted yet it is false.
+    ///
     /// Blocking: never. Allocates: no. Ordering: as [`Completions::take`] when it returns true.
     fn is_complete(&self, sequence: u64) -> bool;
 
-    /// Gives up the answer to `ticket`. Its slot and staging area stay with the device until it has answered.
+    /// Gives up the answer to `ticket`.
+    ///
+    /// # Behavior
+    /// - **executed**: The command is executed all the same.
+    /// - **slot-returns**: Its slot and staging area stay with the device until it has answered, and are then free. An
+    ///   answer that is there already is dropped, and its slot free at once.
     ///
     /// Blocking: never. Allocates: no. Ordering: none.
     fn abandon(&self, ticket: &mut Ticket);
@@ -164,29 +210,60 @@ pub struct Lane {
 
 /// A running ring kernel: the device-side actor that owns dequeue → dispatch → complete.
 ///
-/// It is launched inactive. Dropping it terminates it.
+/// It is launched inactive.
+///
+/// # Behavior
+/// - **dropped**: Dropping it terminates it.
+/// - **deadline-kept**: A change that does not come about by its deadline returns `Timeout`; any deadline may be given, up to
+///   [`Duration::MAX`].
 pub trait Ring: Send + Sync + fmt::Debug {
-    /// What was granted.
+    /// What was granted: what [`crate::Device::launch`] was asked for.
     fn config(&self) -> RingConfig;
 
     /// Hands out lane `lane`; `None` when there is no such lane or it was handed out before.
+    ///
+    /// # Behavior
+    /// - **once**: Each lane is handed out once, to whoever comes first.
+    /// - **apart**: Each lane has slots, order and an allocation table of its own: the same grain and the same table index
+    ///   mean something else in each.
+    /// - **side-by-side**: Different threads may use different lanes at once.
     fn take_lane(&self, lane: u32) -> Option<Lane>;
 
-    /// Starts consuming. Activating an active ring does nothing.
+    /// Starts consuming.
+    ///
+    /// # Behavior
+    /// - **starts**: What was submitted before is executed, in its order, and what is submitted from now on.
+    /// - **again**: Activating an active ring does nothing.
+    /// - **final-end**: After termination it is `InvalidState`, and nothing is executed any more.
     ///
     /// # Errors
     /// `InvalidState` after termination; `Timeout` when the device does not follow in time.
     fn activate(&self, deadline: Duration) -> Result<(), Error>;
 
-    /// Stops consuming once started commands are finished. Producers may go on submitting until the lanes are full;
-    /// nothing is lost.
+    /// Stops consuming once started commands are finished.
+    ///
+    /// # Behavior
+    /// - **finishes-started**: Commands that were started are answered before it returns, and the others are not started.
+    /// - **nothing-lost**: Producers may go on submitting until the lanes are full; what waits is executed after the next
+    ///   activation, in its order.
+    /// - **again**: Deactivating an inactive ring does nothing.
+    /// - **taken-back**: After a `Timeout` the ring can be activated again, and goes on.
+    /// - **final-end**: After termination it is `InvalidState`.
     ///
     /// # Errors
     /// `InvalidState` after termination; `Timeout` when the device does not follow in time.
     fn deactivate(&self, deadline: Duration) -> Result<(), Error>;
 
-    /// Ends the device-side actor: commands not yet started are answered [`crate::Status::Cancelled`], later
-    /// submissions are refused with [`SubmitError::Stopped`]. Terminating twice does nothing.
+    /// Ends the device-side actor.
+    ///
+    /// # Behavior
+    /// - **cancels**: Every command that was not started is answered [`crate::Status::Cancelled`], in all lanes, also when
+    ///   another one does not end.
+    /// - **finishes-started**: Commands that were started are finished and answered.
+    /// - **keeps-answers**: Answers that were there before can be taken afterwards.
+    /// - **refuses**: Later submissions are refused with [`SubmitError::Stopped`].
+    /// - **any-state**: A ring can be terminated in any state, also one that was never activated.
+    /// - **again**: Terminating twice does nothing; after a `Timeout` it waits anew.
     ///
     /// # Errors
     /// `Timeout` when the device does not follow in time.

@@ -51,6 +51,10 @@ impl CpuBackend {
         self.config = config;
         self
     }
+
+    fn report(&self) -> Result<DeviceInfo, Error> {
+        report::device_info(!self.library.kernels().is_empty())
+    }
 }
 
 impl Backend for CpuBackend {
@@ -59,7 +63,7 @@ impl Backend for CpuBackend {
     }
 
     fn devices(&self) -> Result<Vec<DeviceInfo>, Error> {
-        Ok(vec![report::device_info()?])
+        Ok(vec![self.report()?])
     }
 
     fn open(&self, index: DeviceIndex) -> Result<Arc<dyn Device>, Error> {
@@ -72,7 +76,7 @@ impl Backend for CpuBackend {
         }
         let declarations = self.library.kernels().iter().map(|kernel| kernel.declaration.clone()).collect();
         Ok(Arc::new(CpuDevice {
-            info: report::device_info()?,
+            info: self.report()?,
             declarations,
             kernels: Arc::new(KernelTable::new(Arc::clone(&self.library))),
             heap: Arc::new(Heap::default()),
@@ -97,7 +101,7 @@ impl Device for CpuDevice {
     }
 
     fn reserve(&self, size_bytes: u64, memory_type: MemoryType) -> Result<Box<dyn DeviceBuffer>, Error> {
-        if !report::capabilities().supports_memory(memory_type) {
+        if !self.info.capabilities.supports_memory(memory_type) {
             return Err(Error::new(
                 ErrorKind::Unsupported,
                 "cpu.reserve",

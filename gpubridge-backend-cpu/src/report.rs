@@ -13,19 +13,19 @@ pub(crate) fn cores() -> usize {
     thread::available_parallelism().map_or(1, NonZero::get)
 }
 
-/// What the CPU can do.
-pub(crate) fn capabilities() -> Capabilities {
+/// What the CPU can do with a library that has kernels, or has none.
+pub(crate) fn capabilities(has_kernels: bool) -> Capabilities {
     let mut capabilities = Capabilities::default().with_memory_types(&[MemoryType::Default, MemoryType::Shared]);
     capabilities.persistent_kernel = true;
-    capabilities.compute = true;
+    capabilities.compute = has_kernels;
     capabilities
 }
 
-/// The report.
+/// The report of a device that is opened with kernels, or with none.
 ///
 /// # Errors
 /// `Unsupported` where the operating system does not say what processor and memory there are.
-pub(crate) fn device_info() -> Result<DeviceInfo, Error> {
+pub(crate) fn device_info(has_kernels: bool) -> Result<DeviceInfo, Error> {
     let refresh = RefreshKind::nothing()
         .with_cpu(CpuRefreshKind::nothing().with_frequency())
         .with_memory(MemoryRefreshKind::nothing().with_ram());
@@ -50,7 +50,7 @@ pub(crate) fn device_info() -> Result<DeviceInfo, Error> {
         max_threads_per_block: 1,
         max_work_group: [1, 1, 1],
         warp_size: 1,
-        capabilities: capabilities(),
+        capabilities: capabilities(has_kernels),
         status: DeviceStatus::Available,
     })
 }

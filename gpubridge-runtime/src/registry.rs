@@ -96,6 +96,9 @@ impl BackendRegistry {
 
     /// Adds a backend.
     ///
+    /// # Behavior
+    /// - **names**: A name is registered once, and can be typed.
+    ///
     /// # Errors
     /// `InvalidArgument` when its name is taken, empty, `auto` or not in lower case.
     pub fn register(&mut self, backend: Arc<dyn Backend>) -> Result<(), Error> {
@@ -129,6 +132,10 @@ impl BackendRegistry {
     }
 
     /// The devices of all backends in the order in which they are tried. Asks every backend.
+    ///
+    /// # Behavior
+    /// - **all**: A backend that fails is listed with its error.
+    /// - **no-lock**: A backend may ask the registry that asks it.
     pub fn devices(&self) -> Vec<BackendDevices> {
         let ask = |backend: &Arc<dyn Backend>| BackendDevices {
             backend: backend.name().to_owned(),
@@ -140,12 +147,17 @@ impl BackendRegistry {
     /// Chooses a backend and one of its devices.
     ///
     /// # Behavior
-    /// 1. `choice` decides; without one (or with `auto`) the environment variable [`BACKEND_VARIABLE`] does. A chosen
-    ///    backend is used or the call fails: nothing takes its place.
-    /// 2. Without either, the order is CUDA, Vulkan, CPU, then the others in the order of their registration; backends
-    ///    that fail or have no device that can be opened are passed over, and the reason says so.
-    /// 3. `device` is the index of the device within the chosen backend; without one the first that can be opened is
-    ///    taken. An index that the backend does not have is an error, not a reason to go on to the next.
+    /// - **choice-first**: `choice` decides; without one (or with `auto`) the environment variable [`BACKEND_VARIABLE`]
+    ///   does.
+    /// - **never-replaced**: A chosen backend is used or the call fails with its error: nothing takes its place.
+    /// - **unknown-name**: A choice that is no backend is refused with those that are.
+    /// - **preference**: Without a choice the order is CUDA, Vulkan, CPU, whatever the order of registration...
+    /// - **others-last**: ...then the others in the order of their registration.
+    /// - **reason**: Backends that fail or have no device that can be opened are passed over, and the reason says so.
+    /// - **none-works**: When none is left the error says why each was passed over.
+    /// - **device-index**: `device` is the index within the backend that is chosen. One that it does not have is an error,
+    ///   not a reason to go on to the next backend.
+    /// - **unavailable**: Without an index the first device that can be opened is taken; with one, that or none.
     ///
     /// # Errors
     /// `NotFound` for an unknown backend or device, naming those there are, and when no backend works; the backend's

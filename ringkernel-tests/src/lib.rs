@@ -21,6 +21,7 @@
 pub mod cases;
 mod context;
 mod counting;
+pub mod lane;
 mod markdown;
 mod report;
 mod rig;

@@ -66,7 +66,7 @@ impl Suite {
     #[must_use]
     pub fn expecting(mut self, expected: &'static [ExpectedFailure]) -> Self {
         for ExpectedFailure { case, .. } in expected {
-            let known = cases::all().any(|known| known.full_name() == *case);
+            let known = Self::find(case).is_some();
             assert!(known, "the table of expected failures names `{case}`, which is no case (`--list` shows them)");
         }
         self.expected = expected;
@@ -90,6 +90,11 @@ impl Suite {
     /// The cases that take a backend, in the order of the catalogue.
     pub fn cases() -> impl Iterator<Item = &'static Case> {
         cases::all().filter(|case| matches!(case.check, Check::Backend(..)))
+    }
+
+    /// The case of this name (`area::name`) among those that take a backend.
+    pub fn find(name: &str) -> Option<&'static Case> {
+        Self::cases().find(|case| case.full_name() == name)
     }
 
     /// Runs the cases that `wanted` picks, one after the other.

@@ -1,8 +1,11 @@
-//! Kernels of the suite's own, as CPU twins: one that counts, one that waits at a gate, one that fails to compile at first.
+//! Kernels of the suite's own, as CPU twins: one that counts, one that waits at a gate, one that fails to compile at first,
+//! one that keeps a journal.
 
+use std::collections::HashSet;
 use std::panic::resume_unwind;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
 
 use gpubridge_abstractions::{
     BufferUse, CallShape, ElementType, KernelDeclaration, KernelId, KernelSpec, Placement, Tolerance,
@@ -21,6 +24,20 @@ pub const FICKLE: KernelSpec = KernelSpec::new(KernelId(1026));
 pub const NAMED: KernelSpec = KernelSpec::new(KernelId(1027));
 /// Panics.
 pub const FAULTY: KernelSpec = KernelSpec::new(KernelId(1028));
+/// Writes its first scalar into a journal and answers it, in the ring.
+pub const NOTED: KernelSpec = KernelSpec::new(KernelId(1040));
+/// The same beside the ring.
+pub const NOTED_BESIDE: KernelSpec = KernelSpec::new(KernelId(1041));
+/// Panics beside the ring.
+pub const FAULTY_BESIDE: KernelSpec = KernelSpec::new(KernelId(1042));
+/// Panics when its call is checked.
+pub const FAULTY_CHECK: KernelSpec = KernelSpec::new(KernelId(1043));
+/// Panics when its work is asked for.
+pub const FAULTY_WORK: KernelSpec = KernelSpec::new(KernelId(1044));
+/// Writes to an element beyond its output.
+pub const REACHING: KernelSpec = KernelSpec::new(KernelId(1045));
+/// Answers with more than an answer holds.
+pub const TALKATIVE: KernelSpec = KernelSpec::new(KernelId(1046));
 
 fn declaration(spec: KernelSpec, name: &'static str, output: BufferUse, placement: Placement) -> KernelDeclaration {
     KernelDeclaration {
@@ -110,4 +127,80 @@ pub fn faulty() -> Kernel {
         // Unwinds without the panic hook, which would report what is meant to happen.
         Ok(twin(|_, _| resume_unwind(Box::new("this kernel fails on purpose"))))
     })
+}
+
+/// What the calls of [`NOTED`] and [`NOTED_BESIDE`] left behind: whose, and which number.
+#[derive(Debug, Default)]
+pub struct Journal {
+    entries: Mutex<Vec<(u32, u32)>>,
+    at_work: Mutex<HashSet<u32>>,
+}
+
+impl Journal {
+    pub fn new() -> Arc<Self> {
+        Arc::default()
+    }
+
+    /// The numbers so far, in the order of their calls.
+    pub fn numbers(&self) -> Vec<u32> {
+        lock(&self.entries).iter().map(|(_, number)| *number).collect()
+    }
+
+    /// Those of one grain.
+    pub fn numbers_of(&self, grain: u32) -> Vec<u32> {
+        lock(&self.entries).iter().filter(|(whose, _)| *whose == grain).map(|(_, number)| *number).collect()
+    }
+
+    /// Panics when another call of the same grain is at work.
+    fn note(&self, grain: u32, number: u32) {
+        assert!(lock(&self.at_work).insert(grain), "two commands of grain {grain} are at work at once");
+        // Time for another one to come, if it can.
+        (0..3).for_each(|_| thread::yield_now());
+        lock(&self.entries).push((grain, number));
+        lock(&self.at_work).remove(&grain);
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// [`NOTED`] and [`NOTED_BESIDE`], whose scalars are the number and the grain.
+pub fn noted(journal: &Arc<Journal>) -> [Kernel; 2] {
+    [(NOTED, "noted", Placement::InRing), (NOTED_BESIDE, "noted beside", Placement::Beside)].map(
+        |(spec, name, placement)| {
+            let journal = Arc::clone(journal);
+            let declaration = KernelDeclaration {
+                scalars: &["number", "grain"],
+                ..declaration(spec, name, BufferUse::None, placement)
+            };
+            Kernel::from_compiler(declaration, move |_| {
+                let journal = Arc::clone(&journal);
+                Ok(twin(move |call, answer| {
+                    journal.note(call.scalars.bits(1), call.scalars.bits(0));
+                    answer.push(call.scalars.bits(0));
+                }))
+            })
+        },
+    )
+}
+
+/// [`FAULTY`] and its kin, each of which fails in another way.
+pub fn all_faulty() -> [Kernel; 6] {
+    let failing = |spec, name, placement| declaration(spec, name, BufferUse::None, placement);
+    let beside = failing(FAULTY_BESIDE, "faulty beside", Placement::Beside);
+    let reaching = declaration(REACHING, "reaching", BufferUse::Write, Placement::InRing);
+    let talkative = failing(TALKATIVE, "talkative", Placement::InRing);
+    let mut check = failing(FAULTY_CHECK, "faulty check", Placement::InRing);
+    check.check = |_| resume_unwind(Box::new("this check fails on purpose"));
+    let mut work = failing(FAULTY_WORK, "faulty work", Placement::InRingUpTo(1));
+    work.work = |_| resume_unwind(Box::new("this work size fails on purpose"));
+    [
+        faulty(),
+        Kernel::from_compiler(beside, |_| Ok(twin(|_, _| resume_unwind(Box::new("this kernel fails on purpose"))))),
+        Kernel::from_compiler(check, |_| Ok(twin(|_, _| ()))),
+        Kernel::from_compiler(work, |_| Ok(twin(|_, _| ()))),
+        Kernel::from_compiler(reaching, |_| Ok(twin(|call, _| call.output.set(call.output.len(), 1_u32)))),
+        Kernel::from_compiler(talkative, |_| Ok(twin(|_, answer| (0..15_u32).for_each(|bits| answer.push(bits))))),
+    ]
 }

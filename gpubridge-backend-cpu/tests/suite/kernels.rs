@@ -1,6 +1,6 @@
 //! Kernels of a user's own, registered by the path that the library takes.
 
-use std::sync::{Arc, Condvar, Mutex};
+use std::sync::{Arc, Mutex};
 use std::thread::{self, ThreadId};
 
 use gpubridge_abstractions::{
@@ -51,41 +51,6 @@ pub fn compile_all(device: &dyn gpubridge_abstractions::Device) {
     for (slot, declaration) in (FIRST..).zip(device.kernels()) {
         device.compile(&KernelSpec::new(declaration.id), slot).unwrap();
     }
-}
-
-/// A door that a kernel stands before until the test opens it.
-#[derive(Debug, Default)]
-pub struct Gate {
-    state: Mutex<(usize, bool)>,
-    changed: Condvar,
-}
-
-impl Gate {
-    pub fn pass(&self) {
-        let mut state = self.state.lock().unwrap();
-        state.0 += 1;
-        self.changed.notify_all();
-        drop(self.changed.wait_while(state, |(_, open)| !*open).unwrap());
-    }
-
-    /// Waits until `count` kernels have come to the gate.
-    pub fn wait_for(&self, count: usize) {
-        drop(self.changed.wait_while(self.state.lock().unwrap(), |(came, _)| *came < count).unwrap());
-    }
-
-    pub fn open(&self) {
-        self.state.lock().unwrap().1 = true;
-        self.changed.notify_all();
-    }
-}
-
-/// A kernel beside the ring that waits at `gate` and answers with its number.
-pub fn gated(number: u32, gate: &Arc<Gate>) -> Kernel {
-    let gate = Arc::clone(gate);
-    kernel(declaration(number, "gated", Placement::Beside), move |call, answer| {
-        gate.pass();
-        answer.push_bits(call.scalars.bits(0));
-    })
 }
 
 /// What the calls of a kernel left behind: on which thread they ran, with which number.

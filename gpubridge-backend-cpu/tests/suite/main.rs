@@ -1,11 +1,6 @@
-//! The CPU backend, tested through the traits alone.
+//! What is special to the CPU backend; the conformance suite has the rest.
 
-mod bench;
 mod compute;
-mod copies;
 mod device;
-mod held;
 mod kernels;
-mod lifecycle;
-mod parallel;
-mod refusals;
+mod threads;

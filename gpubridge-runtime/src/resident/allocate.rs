@@ -149,6 +149,7 @@ impl ResidentMemory {
     /// # Behavior
     /// - **quota**: What is released counts against the quota no more.
     /// - **not-returned**: With `return_to_pool = false` the block serves no later allocation as a hit.
+    /// - **under-way**: Commands under way finish with the block, whatever others are given meanwhile.
     /// - **stale-handle**: The handle is refused by every operation, also once its slot and block are another's.
     ///
     /// # Errors

@@ -43,8 +43,13 @@ pub type Answered = (u64, Result<ComputeResponse, Error>);
 ///
 /// # Behavior
 /// - **takes-no-memory**: Neither a call nor its answer allocates on the host.
-///
-/// Dropping it gives up the answers that were not taken; the device finishes what was submitted.
+/// - **full-lane**: Batches that fill a lane together go on, each by taking its own answers, and lose none.
+/// - **compiles**: A call whose kernel had to be compiled is a miss, also when it found no room afterwards.
+/// - **deadline**: An answer that does not come in time is given up; those behind it are answered.
+/// - **cancelled**: A session that is shut down without draining cancels what the batch has in flight there, and nothing
+///   else.
+/// - **dropped**: Dropping it gives up the answers that were not taken; the device finishes what was submitted, and the
+///   slots are free for others.
 #[derive(Debug)]
 pub struct Batch {
     memory: Arc<ResidentMemory>,

@@ -195,13 +195,12 @@ impl ResidentMemory {
     /// Writes a range of `staging` into an allocation.
     ///
     /// # Behavior
-    /// - **any-size**: No size is special: what is written is read, and the bytes beside it stay.
-    /// - **any-offset**: Nor is any offset, up to the last byte of an odd size.
+    /// - **any-range**: Any number of bytes goes from any offset of the staging to any offset of the allocation, aligned or
+    ///   not; the bytes beside stay.
     /// - **bounds**: A range beyond the end of the allocation is refused and changes nothing, also for reads.
     /// - **staged-range**: A staged range beyond the staging that is handed over is refused.
     /// - **nothing**: 0 bytes may be written and read, also at the very end.
     /// - **any-data**: Any plain data travels bit by bit.
-    /// - **any-slice**: Source and target need not be aligned.
     /// - **one-turn**: A transfer is one turn of its session, up to 64 MiB and beyond: others see all of it or nothing.
     /// - **others-go-on**: While a long transfer waits, other sessions of its lane go on.
     /// - **owner**: A handle works for its own session only.
@@ -235,6 +234,9 @@ impl ResidentMemory {
     }
 
     /// Reads from an allocation into a range of `staging`.
+    ///
+    /// # Behavior
+    /// - **any-range**: As [`ResidentMemory::write`], the other way: the staging beside the range stays.
     ///
     /// # Errors
     /// As [`ResidentMemory::write`]; `ContentsLost` when an unclean stop lost what was in the allocation.

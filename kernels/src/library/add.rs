@@ -1,7 +1,6 @@
 //! `add`: `output[i] = input[i] + operand[i]`, in the element type; integers wrap.
 //!
 //! - writes: the first `count` elements of output
-//! - in place: any of the three buffers may be the same
 
 use gpubridge_abstractions::{BufferUse, CallShape, ElementType, KernelDeclaration, KernelId, Tolerance};
 
@@ -10,6 +9,12 @@ use super::{INPUT_SHORT, ONE_ROUNDING, OPERAND_SHORT, OUTPUT_SHORT, TARGETS, UP_
 use crate::{Answer, Invocation, Kernel};
 
 /// `output = input + operand`.
+///
+/// # Behavior
+/// - **values**: Each element is the sum of the two, of f32 within one rounding.
+/// - **in-place**: Any two of the buffers may be the same, and all three.
+/// - **special-values**: Sums of zeros, infinities and NaN are those of IEEE 754, the sign of a zero included; what
+///   exceeds f32 is an infinity.
 pub const ADD: KernelId = KernelId(4);
 
 pub(super) fn kernel() -> Kernel {

@@ -1,7 +1,6 @@
 //! `copy`: `output[i] = input[i]`, to the bit.
 //!
 //! - writes: the first `count` elements of output
-//! - in place: input may be output, and nothing changes
 
 use gpubridge_abstractions::{BufferUse, CallShape, ElementType, KernelDeclaration, KernelId, Tolerance};
 
@@ -9,6 +8,10 @@ use super::{INPUT_SHORT, OUTPUT_SHORT, TARGETS, UP_TO_64_KI, one_each, require};
 use crate::{Answer, Invocation, Kernel};
 
 /// `output = input`.
+///
+/// # Behavior
+/// - **values**: Every element keeps its bits, whatever they are.
+/// - **in-place**: Input may be output: nothing changes.
 pub const COPY: KernelId = KernelId(2);
 
 pub(super) fn kernel() -> Kernel {

@@ -1,7 +1,6 @@
 //! `dot`: the sum of `input[i] · operand[i]`, carried in f64 and rounded to f32 once; 0 of no elements.
 //!
 //! - answer: the sum, f32
-//! - in place: input may be operand, for the square of a norm
 
 use gpubridge_abstractions::{BufferUse, CallShape, ElementType, KernelDeclaration, KernelId};
 
@@ -10,6 +9,10 @@ use super::{INPUT_SHORT, LONG_SUM, OPERAND_SHORT, TARGETS, UP_TO_64_KI, one_each
 use crate::{Answer, Invocation, Kernel};
 
 /// The sum of `input * operand`.
+///
+/// # Behavior
+/// - **values**: The answer is the sum of all products, within 1e-5 of the sum of their absolute values.
+/// - **in-place**: Input may be operand, for the square of a norm.
 pub const DOT: KernelId = KernelId(6);
 
 pub(super) fn kernel() -> Kernel {

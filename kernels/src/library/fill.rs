@@ -1,6 +1,6 @@
 //! `fill`: `output[i] = value`.
 //!
-//! - scalars: `value`, of the element type; its bits are stored as they are, those of a NaN too
+//! - scalars: `value`, of the element type
 //! - writes: the first `count` elements of output
 
 use gpubridge_abstractions::{BufferUse, CallShape, ElementType, KernelDeclaration, KernelId, Tolerance};
@@ -9,6 +9,9 @@ use super::{OUTPUT_SHORT, TARGETS, UP_TO_64_KI, one_each, require};
 use crate::{Answer, Invocation, Kernel};
 
 /// `output = value`.
+///
+/// # Behavior
+/// - **values**: Every element gets the bits of `value`, those of a NaN, a denormal or -0.0 too.
 pub const FILL: KernelId = KernelId(1);
 
 pub(super) fn kernel() -> Kernel {

@@ -1,8 +1,7 @@
 //! `histogram`: how many elements lie in each of `bins` equal parts of `lo ≤ x < hi`.
 //!
 //! `x` falls into bin `⌊(x - lo) · bins / (hi - lo)⌋`: for integers exactly, for f32 computed in f64 in this order, and
-//! into the last bin should the quotient round up to `bins`. Elements outside the range and NaNs are counted nowhere,
-//! and a range that is empty, infinite or NaN counts nothing.
+//! into the last bin should the quotient round up to `bins`.
 //!
 //! - scalars: `lo`, `hi`, of the element type; `bins`, u32, at least 1
 //! - writes: the first `bins` elements of output, u32 counts that wrap; what they held before is overwritten
@@ -13,6 +12,12 @@ use super::{INPUT_SHORT, OUTPUT_SHORT, TARGETS, UP_TO_64_KI, require};
 use crate::{Answer, Element, Invocation, Kernel};
 
 /// Counts of `input` in equal bins.
+///
+/// # Behavior
+/// - **values**: Every element of the range is counted in its bin and in no other, exactly, for as many bins as there
+///   are.
+/// - **special-values**: NaN, infinities and what lies outside the range are counted nowhere; a range that is empty,
+///   infinite or NaN counts nothing. Denormals are numbers.
 pub const HISTOGRAM: KernelId = KernelId(11);
 
 pub(super) fn kernel() -> Kernel {

@@ -2,7 +2,6 @@
 //! to the last and rounded for each output, so after a NaN all are NaN.
 //!
 //! - writes: the first `count` elements of output
-//! - in place: input may be output
 
 use gpubridge_abstractions::{BufferUse, CallShape, ElementType, KernelDeclaration, KernelId};
 
@@ -11,6 +10,10 @@ use super::{INPUT_SHORT, LONG_SUM, OUTPUT_SHORT, TARGETS, UP_TO_64_KI, one_each,
 use crate::{Answer, Invocation, Kernel};
 
 /// `output` = the running sum of `input`.
+///
+/// # Behavior
+/// - **values**: Each element is the sum so far, of f32 within 1e-5 of the sum of the absolute values so far.
+/// - **in-place**: Input may be output.
 pub const INCLUSIVE_SCAN: KernelId = KernelId(10);
 
 pub(super) fn kernel() -> Kernel {

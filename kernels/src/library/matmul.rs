@@ -11,6 +11,11 @@ use super::{INPUT_SHORT, LONG_SUM, OPERAND_SHORT, OUTPUT_SHORT, TARGETS, UP_TO_6
 use crate::{Answer, Elements, Invocation, Kernel};
 
 /// `output` = the matrix `input` times the matrix `operand`.
+///
+/// # Behavior
+/// - **values**: Each element is the product of its row and column, within 1e-5 of the sum of the absolute values that
+///   enter it.
+/// - **special-values**: NaN, infinities and denormals show in the rows and columns that they enter, and in no other.
 pub const MATMUL: KernelId = KernelId(14);
 
 pub(super) fn kernel() -> Kernel {

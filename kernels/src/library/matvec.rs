@@ -12,6 +12,10 @@ use super::{INPUT_SHORT, LONG_SUM, OPERAND_SHORT, OUTPUT_SHORT, TARGETS, UP_TO_6
 use crate::{Answer, Invocation, Kernel};
 
 /// `output` = the matrix `input` times the vector `operand`.
+///
+/// # Behavior
+/// - **values**: Each element is the product of its row, within 1e-5 of the sum of the absolute values that enter it.
+/// - **special-values**: NaN, infinities and denormals show in the rows that they enter, and in no other.
 pub const MATVEC: KernelId = KernelId(13);
 
 pub(super) fn kernel() -> Kernel {

@@ -13,6 +13,11 @@ use super::{INPUT_SHORT, TARGETS, UP_TO_64_KI, one_each, require};
 use crate::{Answer, Invocation, Kernel};
 
 /// The smallest and the largest of `input`.
+///
+/// # Behavior
+/// - **values**: The answers are the smallest and the largest, to the bit.
+/// - **special-values**: NaN is passed over, and both answers are NaN if there is nothing else. -0.0 is smaller than
+///   +0.0, so the order in which a device looks at the elements does not show. Infinities and denormals are numbers.
 pub const MIN_MAX: KernelId = KernelId(8);
 
 pub(super) fn kernel() -> Kernel {

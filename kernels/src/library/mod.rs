@@ -1,17 +1,9 @@
 //! The kernel library: one module for each kernel, with its id, declaration, checks and CPU twin.
 //!
-//! A kernel's module opens with its formula and what its buffers and scalars are. What holds for all of them:
-//!
-//! - **Checks.** A call whose shape passes a kernel's `check` cannot panic its twin, whatever its buffers hold, and
-//!   writes nothing but the elements that the module names. Whether the right buffers were named is the caller's to
-//!   check, from the declaration.
-//! - **Count.** Kernels work on `count` elements: the first ones of each buffer. Where a module says that the scalars or
-//!   the constants tell the shape, `count` is not looked at.
-//! - **Integers** wrap, and every device gives the same bits.
-//! - **Floats.** Sums of many terms are carried in f64 and rounded once: they do not overflow on the way, and what exceeds
-//!   f32 in the end is an infinity. NaN and the infinities spread by the rules of IEEE 754, and of a NaN that was
-//!   computed neither sign nor payload is told. Denormals are ordinary numbers; a device that flushes them differs by
-//!   up to 2⁻¹²⁶ for each term.
+//! A kernel's module opens with its formula and what its buffers and scalars are; what a caller may rely on stands at
+//! its id, and what holds for all of them at [`library`](library()). For a device: a call whose shape passes a kernel's
+//! `check` cannot panic its twin, whatever its buffers hold. Whether the right buffers were named is the caller's to
+//! check, from the declaration.
 
 pub mod add;
 pub mod copy;
@@ -56,6 +48,29 @@ pub mod id {
 }
 
 /// The kernels that come with the crate, in the order of their ids; a user's own are registered beside them.
+///
+/// # Behavior
+/// - **count**: A kernel works on the first `count` elements of each buffer; a count of 0 means all of input, or of
+///   output when there is no input. Where a module says that the scalars or the constants tell the shape, `count` is
+///   not looked at.
+/// - **empty**: No elements are a size too: nothing is written, and a sum of nothing is 0. Kernels that need an element
+///   refuse.
+/// - **every-element**: No element is left out, however many there are and wherever a device's blocks and loops end.
+/// - **bystanders**: Nothing is written but the elements that the kernel's module names: not behind them in output, not
+///   in the other buffers.
+/// - **integers**: Integers wrap, and every device gives the same bits.
+/// - **overflow**: Sums of many floats do not overflow on the way; what exceeds f32 in the end is an infinity.
+/// - **special-values**: NaN and the infinities spread by the rules of IEEE 754. Of a NaN that was computed neither
+///   sign nor payload is told.
+/// - **denormals**: Denormals are ordinary numbers, or zeros on a device that flushes them: what such a one enters as a
+///   factor or a term may be missing then, and a result below 2⁻¹²⁶ may be 0. Where values are only copied or compared
+///   they keep their bits.
+/// - **buffers**: A call that names too few buffers, too many, or one twice where the kernel does not work in place is
+///   answered `success: false` with the reason, and changes nothing.
+/// - **shapes**: So is a call whose buffers are too small for its count, scalars and constants, or whose scalars are
+///   outside their limits.
+/// - **specializations**: An element type that the kernel does not declare is `Unsupported` and names those it does; a
+///   constant that it does not declare is `KernelBuild`.
 ///
 /// ```
 /// use gpubridge_abstractions::{

@@ -1,10 +1,9 @@
 //! `saxpy`: `output[i] = a · input[i] + operand[i]`, in f32: the BLAS routine when operand is output.
 //!
-//! The twin rounds the product and the sum; a device may contract the two into one rounding.
+//! The twin rounds the product and the sum.
 //!
 //! - scalars: `a`
 //! - writes: the first `count` elements of output
-//! - in place: any of the three buffers may be the same
 
 use gpubridge_abstractions::{BufferUse, CallShape, ElementType, KernelDeclaration, KernelId, Tolerance};
 
@@ -12,6 +11,12 @@ use super::{INPUT_SHORT, ONE_ROUNDING, OPERAND_SHORT, OUTPUT_SHORT, TARGETS, UP_
 use crate::{Answer, Invocation, Kernel};
 
 /// `output = a * input + operand`.
+///
+/// # Behavior
+/// - **values**: Each element is product and sum, within two roundings; a device may leave the first out.
+/// - **in-place**: Any two of the buffers may be the same, and all three.
+/// - **special-values**: Zeros, infinities and NaN follow IEEE 754, the sign of a zero included. Where the product
+///   alone exceeds f32, it is an infinity or, on a device that does not round it, what it is.
 pub const SAXPY: KernelId = KernelId(5);
 
 pub(super) fn kernel() -> Kernel {

@@ -2,7 +2,6 @@
 //!
 //! - scalars: `factor`
 //! - writes: the first `count` elements of output
-//! - in place: input may be output
 
 use gpubridge_abstractions::{BufferUse, CallShape, ElementType, KernelDeclaration, KernelId, Tolerance};
 
@@ -10,6 +9,12 @@ use super::{INPUT_SHORT, ONE_ROUNDING, OUTPUT_SHORT, TARGETS, UP_TO_64_KI, one_e
 use crate::{Answer, Invocation, Kernel};
 
 /// `output = factor * input`.
+///
+/// # Behavior
+/// - **values**: Each element is the product, within one rounding.
+/// - **in-place**: Input may be output.
+/// - **special-values**: Products of zeros, infinities and NaN are those of IEEE 754, the sign of a zero included; what
+///   exceeds f32 is an infinity.
 pub const SCALE: KernelId = KernelId(3);
 
 pub(super) fn kernel() -> Kernel {

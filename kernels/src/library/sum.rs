@@ -9,6 +9,10 @@ use super::{INPUT_SHORT, LONG_SUM, TARGETS, UP_TO_64_KI, one_each, require, sums
 use crate::{Answer, Invocation, Kernel};
 
 /// The sum of `input`.
+///
+/// # Behavior
+/// - **values**: The answer is the sum of all elements, of f32 within 1e-5 of the sum of their absolute values. The
+///   sign of a sum of zero is not told.
 pub const SUM: KernelId = KernelId(7);
 
 pub(super) fn kernel() -> Kernel {

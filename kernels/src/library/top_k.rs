@@ -1,8 +1,5 @@
 //! `top_k`: the `k` largest elements in descending order, and where they lie.
 //!
-//! Of equal elements the one with the lowest index comes first. +0.0 ranks above -0.0, and NaN below all numbers, every
-//! NaN equal to every other: NaNs are found only when there are fewer than `k` numbers.
-//!
 //! - scalars: `k`, u32, from 1 to `count`; `count` at most 2³², since indices are u32
 //! - writes: `2 k` elements of output: `k` values, to the bit as in input, then their `k` indices, u32
 
@@ -15,6 +12,12 @@ use super::{INPUT_SHORT, OUTPUT_SHORT, TARGETS, UP_TO_64_KI, require};
 use crate::{Answer, Invocation, Kernel};
 
 /// The largest elements of `input`, with their indices.
+///
+/// # Behavior
+/// - **values**: The values are those of the `k` largest, to the bit, in descending order, with their indices behind
+///   them.
+/// - **special-values**: Of equal elements the one with the lowest index comes first. +0.0 ranks above -0.0, and NaN
+///   below all numbers, every NaN equal to every other.
 pub const TOP_K: KernelId = KernelId(12);
 
 pub(super) fn kernel() -> Kernel {

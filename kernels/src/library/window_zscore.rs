@@ -18,7 +18,7 @@
 //!
 //! # Call
 //! - constants: `window` W, from 2 to 65,536
-//! - scalars: `x`, finite; a score beyond f32, which takes `|x|` over 1e32, is an infinity
+//! - scalars: `x`, finite
 //! - answer: the score, f32
 //! - output: the state, W + 2 elements: `count` u32, how many values the window holds; `next` u32, where the next one
 //!   goes; the values, f32. Zeroed memory is an empty window. A state that was overwritten gives any score, no more.
@@ -36,6 +36,14 @@ use super::{OUTPUT_SHORT, TARGETS, require};
 use crate::{CpuKernel, Kernel};
 
 /// The score of a value against the window of those before it.
+///
+/// # Behavior
+/// - **values**: The score is within 1e-3, absolute or relative, of the exact one.
+/// - **state**: Output carries the window from call to call, laid out as the module says; equal calls leave equal
+///   states, to the bit.
+/// - **constants**: A window from 2 to 65,536 compiles; every other is `KernelBuild` with what it may be.
+/// - **special-values**: An x that is not finite is refused and does not join the window. -0.0, denormals and the
+///   largest numbers do; a score beyond f32, which takes `|x|` over 1e32, is an infinity.
 pub const WINDOW_ZSCORE: KernelId = KernelId(15);
 
 /// Elements of the state before the values: `count` and `next`.

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use gpubridge_abstractions::{Command, Completion, Completions, Opcode, Status, SubmitError, Submitter, Taken, Ticket};
+use gpubridge_abstractions::{Command, Completion, Completions, Status, SubmitError, Submitter, Taken, Ticket};
 
 use super::layout::{self, CONSUMED, LaneLayout, PARKED, SLOT_WORDS};
 use super::slot;
@@ -124,9 +124,8 @@ impl<M: Words> HostSubmitter<M> {
         if !self.has_room(free) {
             return Err(SubmitError::Full);
         }
-        let skip = Command::new(Opcode::Skip, 0, [0; 7]);
         while self.next < free {
-            self.publish(&skip, false);
+            self.publish(&layout::encode_skip(self.shared.layout.lap(self.next)));
         }
         Ok(self.shared.flight(free))
     }
@@ -135,7 +134,6 @@ impl<M: Words> HostSubmitter<M> {
     // side, as long as few others, such as those of a call, lie between them in the store buffer.
     #[inline(always)]
     fn submit(&mut self, command: &Command, staged: &[u8]) -> Result<Ticket, SubmitError> {
-        debug_assert_ne!(command.opcode, Opcode::Skip as u8, "a Skip is never answered");
         let layout = self.shared.layout;
         if staged.len() > layout.staging_bytes() {
             return Err(SubmitError::TooLarge);
@@ -160,16 +158,15 @@ impl<M: Words> HostSubmitter<M> {
         if !staged.is_empty() {
             slot::stage(&self.shared.memory.words()[layout.staging(slot)], staged);
         }
-        self.publish(command, answer_bit);
+        self.publish(&layout::encode_command(command, layout.lap(sequence), answer_bit));
         Ok(Ticket::new(sequence))
     }
 
     #[inline(always)]
-    fn publish(&mut self, command: &Command, answer_bit: bool) {
+    fn publish(&mut self, encoded: &[u64; SLOT_WORDS]) {
         let layout = self.shared.layout;
-        let encoded = layout::encode_command(command, layout.lap(self.next), answer_bit);
         let first = layout.command(layout.slot(self.next));
-        slot::write(slot::at(self.shared.memory.words(), first), &encoded);
+        slot::write(slot::at(self.shared.memory.words(), first), encoded);
         self.next += 1;
     }
 }

@@ -16,7 +16,7 @@
 //! its command asked for, which flips with every answer of that slot: a slot may be passed over for some laps while its
 //! command is at work, so the lap itself would not tell an old answer from a new one.
 
-use gpubridge_abstractions::{Command, Completion, PAYLOAD_WORDS, Status};
+use gpubridge_abstractions::{Command, Completion, Opcode, PAYLOAD_WORDS, Status};
 
 /// Words of a command or completion slot: one cache line.
 pub const SLOT_WORDS: usize = 8;
@@ -158,15 +158,20 @@ fn restore(payload: &mut [u64; PAYLOAD_WORDS], displaced: u64) {
     payload.iter_mut().enumerate().for_each(|(i, word)| *word |= (displaced >> i & 1) << 63);
 }
 
-/// A command as it lies in its slot. An opcode of more than 7 bits travels as 127: no opcode either, so the device
-/// answers that it does not know it.
+/// A command as it lies in its slot. An opcode of more than 7 bits travels as 127, and so does a [`Opcode::Skip`], which is
+/// not for callers to submit: no opcode either, so the device answers that it does not know it.
 #[inline]
 pub fn encode_command(command: &Command, lap: bool, answer_bit: bool) -> [u64; SLOT_WORDS] {
     let header = u64::from(answer_bit) << ANSWER_BIT_SHIFT
-        | u64::from(command.opcode).min(OPCODE_MASK) << OPCODE_SHIFT
+        | (u64::from(command.opcode).wrapping_sub(1).min(OPCODE_MASK - 1) + 1) << OPCODE_SHIFT
         | u64::from(command.kernel) << KERNEL_SHIFT
         | u64::from(command.grain);
     encode(header, &command.payload, lap)
+}
+
+/// A slot that the device passes over without an answer.
+pub fn encode_skip(lap: bool) -> [u64; SLOT_WORDS] {
+    encode((Opcode::Skip as u64) << OPCODE_SHIFT, &[0; PAYLOAD_WORDS], lap)
 }
 
 /// Writes the command in these words to `command`; returns the answer bit that its completion shall carry.

@@ -16,13 +16,13 @@ use crate::twins::{GATED, gated};
 /// All cases of the area.
 pub const CASES: &[Case] = super::table!("transfers",
     Memory {
-        every_size_around_the_limits_arrives => "ResidentMemory::write/any-size",
-        offsets_that_are_not_aligned_arrive => "ResidentMemory::write/any-offset",
+        every_size_around_the_limits_arrives => "ResidentMemory::write/any-range",
+        offsets_that_are_not_aligned_arrive => "ResidentMemory::write/any-range",
         ranges_beyond_an_end_are_refused_and_change_nothing => "ResidentMemory::write/bounds",
         staged_ranges_beyond_the_staging_are_refused => "ResidentMemory::write/staged-range",
         nothing_may_be_written_and_read => "ResidentMemory::write/nothing",
         any_plain_data_travels => "ResidentMemory::write/any-data",
-        a_source_or_target_need_not_be_aligned => "ResidentMemory::write/any-slice",
+        a_source_or_target_need_not_be_aligned => "ResidentMemory::write/any-range",
         sixty_four_mib_are_one_turn => "ResidentMemory::write/one-turn",
         a_released_handle_is_refused => "ResidentMemory::release/stale-handle",
         another_grains_handle_is_refused => "ResidentMemory::write/owner",

@@ -1,0 +1,158 @@
+//! Kernels of a user's own, registered by the path that the library's take: where they run, how they fail.
+
+use std::sync::Arc;
+
+use gpubridge_abstractions::{
+    BufferUse, CallShape, ComputeMessage, ElementType, KernelDeclaration, KernelId, KernelSpec, Parameters, Placement,
+    Status, Tolerance,
+};
+use gpubridge_kernels::{Answer, CpuKernel, Invocation, Kernel};
+
+use crate::Context;
+use crate::rig::{Gate, OpenAtEnd, Rig, config, narrow, pattern, with_cache};
+use crate::twins::{COUNTER, NAMED, counter, named};
+
+/// The declaration of the `number`th kernel of a case: f32, no buffers, one scalar.
+fn declaration(number: u32, name: &'static str, placement: Placement) -> KernelDeclaration {
+    KernelDeclaration {
+        id: KernelId(KernelId::FIRST_USER.0 + 100 + number),
+        name,
+        summary: "a kernel of a case",
+        elements: &[ElementType::F32],
+        buffers: [BufferUse::None; 3],
+        scalars: &["number"],
+        constants: &[],
+        in_place: false,
+        stateful: false,
+        placement,
+        check: |_| Ok(()),
+        work: |shape: &CallShape| shape.count,
+        tolerance: Tolerance::Exact,
+        targets: &["cpu"],
+    }
+}
+
+fn kernel(
+    declaration: KernelDeclaration,
+    run: impl Fn(&Invocation<'_>, &mut Answer) + Send + Sync + 'static,
+) -> Kernel {
+    let twin: CpuKernel = Arc::new(run);
+    Kernel::from_compiler(declaration, move |_| Ok(Arc::clone(&twin)))
+}
+
+/// The calls of a kernel of [`declaration`].
+fn spec(number: u32) -> KernelSpec {
+    KernelSpec::new(KernelId(KernelId::FIRST_USER.0 + 100 + number))
+}
+
+/// `output = factor · input`, and the sum of that as answer.
+fn scale(number: u32, name: &'static str, placement: Placement) -> Kernel {
+    let declaration = KernelDeclaration {
+        buffers: [BufferUse::Read, BufferUse::None, BufferUse::Write],
+        check: |shape| match shape.elements {
+            [input, _, output] if shape.count <= input.min(output) => Ok(()),
+            _ => Err("count is beyond a buffer"),
+        },
+        ..declaration(number, name, placement)
+    };
+    kernel(declaration, |call, answer| {
+        let factor = call.scalars.f32(0);
+        let mut sum = 0.0;
+        for (index, value) in call.input.first(call.count).iter::<f32>().enumerate() {
+            call.output.set(index, value * factor);
+            sum += value * factor;
+        }
+        answer.push(sum);
+    })
+}
+
+/// Goal: a call is the same wherever its kernel runs. Method: one kernel with both placements; counts of all, one,
+/// most.
+pub fn a_kernel_computes_the_same_in_the_ring_and_beside_it(context: &Context) {
+    let kernels = [scale(0, "scale in", Placement::InRing), scale(1, "scale beside", Placement::Beside)];
+    let rig = Rig::new(context.device_with(&kernels), narrow(8));
+    let session = rig.session(0);
+    let [input, output] = [(); 2].map(|()| rig.allocate(session, 400));
+    let values: Vec<f32> = (0..100).map(|i| i as f32 - 20.0).collect();
+    rig.write(session, input, bytemuck::cast_slice(&values));
+    for number in [0, 1] {
+        for (count, factor) in [(100, 2.0), (0, -0.5), (1, 3.0), (99, 1.0)] {
+            let n = if count == 0 { 100 } else { count as usize };
+            rig.write(session, output, bytemuck::cast_slice(&[7.0_f32; 100]));
+            let message = ComputeMessage::new(rig.memory.envelope(), spec(number), Some(input), Some(output));
+            let parameters = Parameters::new().with_count(count).with_f32(factor);
+            let call = rig.memory.compute(session, &ComputeMessage { parameters, ..message });
+            let response = call.or_error().wait().expect("it runs");
+            let expected: Vec<f32> = (0..100).map(|i| if i < n { values[i] * factor } else { 7.0 }).collect();
+            assert_eq!(response.result.len_bytes(), 4);
+            assert_eq!(response.result.f32_at(0), Some(expected[..n].iter().sum()), "kernel {number}, count {count}");
+            assert_eq!(rig.read(session, output, 400), bytemuck::cast_slice::<f32, u8>(&expected));
+        }
+    }
+}
+
+/// Goal: a kernel that is placed in the ring up to some work leaves the ring beyond it. Method: it waits at a gate with
+/// one element more than the limit; another grain of its lane goes on meanwhile.
+pub fn work_beyond_the_placement_holds_up_no_other_grain(context: &Context) {
+    let gate = Gate::closed();
+    let waits = Arc::clone(&gate);
+    let up_to_ten = declaration(0, "up to ten", Placement::InRingUpTo(10));
+    let kernels = [kernel(up_to_ten, move |_, _| waits.pass()), counter()];
+    let rig = Rig::new(context.device_with(&kernels), narrow(8));
+    let (slow, other) = (rig.session(0), rig.session(0));
+    let (state, bytes) = (rig.allocate(other, 4), rig.allocate(other, 100));
+    let _open = OpenAtEnd(&gate);
+    let message = ComputeMessage::new(rig.memory.envelope(), spec(0), None, None);
+    let parameters = Parameters::new().with_count(11);
+    let message = ComputeMessage { parameters, ..message };
+    let waiting = rig.memory.compute(slow, &message).post().expect("is submitted");
+    gate.wait_arrived(1);
+    for round in 1..=20 {
+        assert_eq!(rig.run(other, COUNTER, Some(state)).result.u32_at(0), Some(round));
+        rig.write(other, bytes, &pattern(round.into(), 100));
+        assert_eq!(rig.read(other, bytes, 100), pattern(round.into(), 100));
+    }
+    gate.open();
+    assert!(waiting.wait().expect("is answered").success);
+}
+
+/// Goal: whatever a kernel does wrong is a fault of its call alone. Method: panics in the ring, beside it and in the
+/// declaration's own code, a reach beyond a buffer, an answer too long; after each the lane goes on.
+pub fn a_failure_of_a_kernel_is_its_calls_alone(context: &Context) {
+    let panics = |number, name, placement| kernel(declaration(number, name, placement), |_, _| panic!("on purpose"));
+    let work_panics =
+        KernelDeclaration { work: |_| panic!("on purpose"), ..declaration(4, "work", Placement::InRingUpTo(1)) };
+    let kernels = [
+        panics(0, "panics in the ring", Placement::InRing),
+        panics(1, "panics beside", Placement::Beside),
+        kernel(declaration(2, "reaches beyond", Placement::InRing), |call, _| call.output.set(call.count, 1_u32)),
+        kernel(declaration(3, "answers too much", Placement::InRing), |_, answer| {
+            (0..15).for_each(|bits| answer.push_bits(bits));
+        }),
+        kernel(work_panics, |_, _| {}),
+        counter(),
+    ];
+    let rig = Rig::new(context.device_with(&kernels), narrow(8));
+    let session = rig.session(0);
+    let state = rig.allocate(session, 4);
+    for lap in 0..3 {
+        for number in 0..5 {
+            let response = rig.compute(session, spec(number), None).wait().expect("is answered");
+            assert_eq!((response.success, response.error), (false, Some(Status::KernelFault)), "kernel {number}");
+            assert_eq!(response.result.len_bytes(), 0, "a fault has no result");
+            assert_eq!(rig.run(session, COUNTER, Some(state)).result.u32_at(0), Some(lap * 5 + number + 1));
+        }
+    }
+}
+
+/// Goal: a call runs the specialization that it names, also the moment after that replaced another. Method: a cache of
+/// one slot, and two thousand specializations that answer their constants.
+pub fn a_specialization_is_there_for_the_next_call(context: &Context) {
+    let rig = Rig::new(context.device_with(&[named(&Arc::default())]), with_cache(config(), 1));
+    let session = rig.session(0);
+    for it in 0..2000 {
+        let response = rig.run(session, NAMED.with_constants([it * 20, it]), None);
+        assert_eq!((response.result.u32_at(0), response.result.u32_at(4)), (Some(it * 20), Some(it)));
+        assert!(!response.is_cache_hit);
+    }
+}
