@@ -15,13 +15,13 @@ use crate::rig::{BUDGET, KIB, MIB, SOON, allocate, pattern, silo, stop};
 pub const CASES: &[Case] = super::table!(
     "grains",
     Memory {
-        activation_initializes_the_ring_kernel,
-        allocation_tracks_pool_hits,
-        write_and_read_keep_1024_floats,
-        metrics_are_comprehensive,
-        deactivation_frees_the_device,
-        a_hundred_tasks_allocate_at_once,
-        a_hundred_calls_from_threads_allocate_at_once,
+        activation_initializes_the_ring_kernel => "Silo::grain/lazy",
+        allocation_tracks_pool_hits => "GrainRef::allocate_reporting/pool-hit",
+        write_and_read_keep_1024_floats => "GrainRef::read/as-written",
+        metrics_are_comprehensive => "Silo::metrics/exact",
+        deactivation_frees_the_device => "GrainRef::deactivate/frees",
+        a_hundred_tasks_allocate_at_once => "GrainRef::allocate/concurrent",
+        a_hundred_calls_from_threads_allocate_at_once => "GrainRef::allocate/concurrent",
     }
 );
 

@@ -20,17 +20,17 @@ use crate::twins::{COUNTER, GATED, counter, gated};
 /// All cases of the area.
 pub const CASES: &[Case] = super::table!("shutdown",
     Memory {
-        all_grains_are_saved,
-        grains_not_saved_in_time_are_listed_and_marked,
-        a_storage_that_fails_is_reported_with_its_reason,
-        calls_are_refused_afterwards,
-        an_activation_under_way_is_part_of_it,
-        an_upkeep_that_hangs_does_not_hold_it_up,
-        terminating_ends_what_is_queued,
+        all_grains_are_saved => "Silo::shutdown/saves-all",
+        grains_not_saved_in_time_are_listed_and_marked => "Silo::shutdown/deadline",
+        a_storage_that_fails_is_reported_with_its_reason => "ShutdownReport/reason",
+        calls_are_refused_afterwards => "Silo::shutdown/refuses",
+        an_activation_under_way_is_part_of_it => "Silo::shutdown/activation-under-way",
+        an_upkeep_that_hangs_does_not_hold_it_up => "Silo::shutdown/hanging-upkeep",
+        terminating_ends_what_is_queued => "ResidentMemory::terminate/answers-queued",
     }
     Twins {
-        terminating_keeps_its_deadline,
-        a_kernel_that_does_not_end_is_reported_in_time,
+        terminating_keeps_its_deadline => "ResidentMemory::terminate/deadline",
+        a_kernel_that_does_not_end_is_reported_in_time => "Silo::shutdown/hanging-kernel",
     }
 );
 
