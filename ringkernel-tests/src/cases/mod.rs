@@ -13,6 +13,7 @@ pub mod requests;
 pub mod sessions;
 pub mod shutdown;
 pub mod silo;
+pub mod storage;
 pub mod transfers;
 pub mod wire;
 
@@ -62,7 +63,7 @@ pub enum Needs {
 
 /// All cases, area by area.
 pub fn all() -> impl Iterator<Item = &'static Case> {
-    let plain = [messages::CASES, wire::CASES, metrics::CASES];
+    let plain = [messages::CASES, wire::CASES, metrics::CASES, storage::CASES];
     let runtime = [
         requests::CASES,
         sessions::CASES,
