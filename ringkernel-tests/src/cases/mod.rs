@@ -1,11 +1,13 @@
 //! The catalogue, by area.
 
+pub mod batches;
 pub mod cache;
 pub mod faults;
 pub mod futures;
 pub mod grains;
 pub mod messages;
 pub mod metrics;
+pub mod outages;
 pub mod persistence;
 pub mod pool;
 pub mod progress;
@@ -73,7 +75,15 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         futures::CASES,
         progress::CASES,
     ];
-    let grains = [grains::CASES, silo::CASES, persistence::CASES, shutdown::CASES, faults::CASES];
+    let grains = [
+        grains::CASES,
+        silo::CASES,
+        batches::CASES,
+        persistence::CASES,
+        outages::CASES,
+        shutdown::CASES,
+        faults::CASES,
+    ];
     plain.into_iter().chain(runtime).chain(grains).flatten()
 }
 

@@ -252,20 +252,28 @@ pub fn a_save_that_is_given_up_loses_nothing(context: &Context) {
     stop(silo);
 }
 
-/// Goal: as above, when the write has taken effect and its answer is lost. Method: dropped behind the write; the next save
-/// finds the version that is there.
+/// Goal: as above, when the write has taken effect and its answer is lost. Method: a save and a deactivation, dropped
+/// behind the write; the next save finds the version that is there.
 pub fn a_save_that_is_given_up_after_its_write_can_be_repeated(context: &Context) {
     let storage = Watched::new();
     let silo = silo_on(context.device(), Arc::clone(&storage) as _, silo_config(config()));
-    let grain = silo.grain("patient").expect("the key is good");
-    let handle = keep(&grain, 1);
-    storage.written.close();
-    give_up(grain.save());
-    storage.written.open();
-    grain.write(handle, &[2_u32], 0).wait().expect("is written");
-    wait(grain.save()).expect("the version is known again");
-    wait(grain.deactivate()).expect("is saved");
-    assert_eq!(kept(&grain, handle).expect("it comes back"), 2);
+    for key in ["saved", "deactivated"] {
+        let grain = silo.grain(key).expect("the key is good");
+        let handle = keep(&grain, 1);
+        storage.written.close();
+        match key {
+            "saved" => give_up(grain.save()),
+            _ => give_up(grain.deactivate()),
+        }
+        storage.written.open();
+        assert_eq!(kept(&grain, handle).expect("the grain goes on"), 1);
+        assert_eq!(silo.metrics().active_allocation_count, 1, "a session was left behind");
+        grain.write(handle, &[2_u32], 0).wait().expect("is written");
+        wait(grain.save()).expect("the version is known again");
+        wait(grain.deactivate()).expect("is saved");
+        assert_eq!(kept(&grain, handle).expect("it comes back"), 2);
+        wait(grain.clear()).expect("is cleared");
+    }
     stop(silo);
 }
 
