@@ -28,9 +28,13 @@ pub struct Computation<'g> {
 }
 
 /// A pipeline of computations over a silo's grains: [`GrainBatch::submit`] puts several into it and, once its depth is
-/// reached, answers the oldest. Answers come in the order of submission.
+/// reached, answers the oldest.
 ///
 /// Dropping it gives up the answers that were not taken; the device finishes what was submitted.
+///
+/// # Behavior
+/// - **in-order**: Every computation is answered once, and answers come in the order of submission.
+/// - **deactivations**: Computations follow their grain through deactivations: none is lost or done twice.
 #[derive(Debug)]
 pub struct GrainBatch {
     shared: Arc<Shared>,
@@ -46,12 +50,18 @@ impl GrainBatch {
     /// Submits computations, and hands the oldest answers to `answered` while the pipeline is full. All are submitted
     /// when this returns. Submitting sixteen at once costs far less than submitting sixteen one by one.
     ///
-    /// A computation that is refused, as [`GrainRef::compute`] says, is answered with the error in its turn, and so is
-    /// one for a grain of another silo (`InvalidArgument`); the others go on. Up to sixteen are gathered before they are
-    /// submitted, so what the iterator itself does with these grains comes before them.
+    /// Up to sixteen are gathered before they are submitted, so what the iterator itself does with these grains comes
+    /// before them.
+    ///
+    /// # Behavior
+    /// - **refusals**: A computation that is refused, as [`GrainRef::compute`] says, is answered with the error in its
+    ///   turn; the others go on.
+    /// - **other-silo**: So is one for a grain of another silo: `InvalidArgument`.
+    /// - **after-panic**: After a panic of the iterator or of `answered` computations that were submitted stay in flight,
+    ///   those gathered are dropped, and the batch goes on with the next submission.
     ///
     /// # Panics
-    /// When the iterator or `answered` does. Computations that were submitted stay in flight, those gathered are dropped.
+    /// When the iterator or `answered` does.
     ///
     /// Blocking: while the pipeline or a lane is full or another operation has a grain's turn, and while a grain is
     /// activated or a kernel compiled. Allocates: no, but for these two and for refusals. Ordering: in the order of

@@ -19,9 +19,14 @@ use crate::silo::{Entry, Shared};
 use gpubridge_runtime::wait;
 
 /// A reference to a resident grain. Cheap to clone and to keep; the grain is activated by its first call and again after
-/// a deactivation, under the same handles.
+/// a deactivation.
 ///
-/// The calls of one grain take effect one at a time, in the order in which they entered its lane.
+/// # Behavior
+/// - **turns**: The calls of one grain take effect one at a time, each once, in the order in which they entered its lane,
+///   however often the grain is deactivated amid them.
+/// - **same-handles**: Handles and contents are the same after any number of deactivations.
+/// - **failed-activation**: A call whose grain cannot be activated fails with the storage's error, and leaves neither a
+///   session nor memory behind.
 #[derive(Clone)]
 pub struct GrainRef {
     silo: Arc<Shared>,
@@ -53,7 +58,12 @@ impl GrainRef {
         self.entry.key()
     }
 
-    /// Allocates device memory. Its bytes are zero, unless the block was this grain's before: then they are unspecified.
+    /// Allocates device memory.
+    ///
+    /// # Behavior
+    /// - **concurrent**: Allocations made at once, by tasks or by threads, have ids and bytes of their own.
+    /// - **zeroed**: The bytes are zero, unless the block was this grain's since its activation: then they are
+    ///   unspecified.
     ///
     /// # Errors
     /// `OutOfMemory` with the bytes requested and available; `Unsupported` for a memory type the device does not have;
@@ -62,7 +72,10 @@ impl GrainRef {
         self.allocate_reporting(size_bytes, memory_type).await.map(|response| response.handle)
     }
 
-    /// [`GrainRef::allocate`] with the whole response: whether a released block was used again.
+    /// [`GrainRef::allocate`] with the whole response.
+    ///
+    /// # Behavior
+    /// - **pool-hit**: It says whether a released block was used again.
     ///
     /// # Errors
     /// As [`GrainRef::allocate`].
@@ -92,6 +105,9 @@ impl GrainRef {
     }
 
     /// Releases an allocation. A handle that is not live changes nothing: the response says 0 bytes freed.
+    ///
+    /// # Behavior
+    /// - **for-good**: The handle never names a later allocation, not after a restart either.
     ///
     /// # Errors
     /// None but those of the grain's activation.
@@ -148,6 +164,12 @@ impl GrainRef {
     }
 
     /// Reads `count` elements from element `offset_elements` of an allocation on.
+    ///
+    /// # Behavior
+    /// - **as-written**: What was written is read, bit for bit, whole or in part.
+    /// - **any-type**: Bytes are read as any plain type, whichever wrote them, also as one of no size.
+    /// - **beyond**: Whatever offset and count are asked for, a range that cannot be is an error: nothing overflows, and
+    ///   memory of the host that is not there ends no process.
     ///
     /// # Errors
     /// As [`GrainRef::write`].
@@ -218,6 +240,10 @@ impl GrainRef {
 
     /// Releases every allocation of the grain.
     ///
+    /// # Behavior
+    /// - **everything**: Afterwards its handles are refused and no whole-grain buffer is stored, whether the grain was
+    ///   active or had to be activated for it.
+    ///
     /// # Errors
     /// None but those of the grain's activation.
     pub async fn clear(&self) -> Result<(), Error> {
@@ -234,7 +260,11 @@ impl GrainRef {
         .await
     }
 
-    /// Keeps `data` as the grain's one whole-grain buffer, in place of the one before.
+    /// Keeps `data` as the grain's one whole-grain buffer.
+    ///
+    /// # Behavior
+    /// - **replaces**: It takes the place of the buffer before, which is released.
+    /// - **restart**: It outlives a restart, until it is replaced or cleared.
     ///
     /// # Errors
     /// As [`GrainRef::allocate`] and [`GrainRef::write`]; the buffer before is kept then.
@@ -253,8 +283,11 @@ impl GrainRef {
 
     /// The whole-grain buffer; `None` when none was stored.
     ///
+    /// # Behavior
+    /// - **whole-elements**: A buffer that is not a whole number of `T` is refused with `InvalidArgument` and kept.
+    ///
     /// # Errors
-    /// As [`GrainRef::read_into`]; `InvalidArgument` when the buffer is not a whole number of `T`.
+    /// As [`GrainRef::read_into`].
     pub async fn load<T: Pod>(&self) -> Result<Option<Vec<T>>, Error> {
         // Activation is what brings a stored buffer back.
         self.active_session().await?;
@@ -272,7 +305,14 @@ impl GrainRef {
         }
     }
 
-    /// Saves the grain now, between two turns.
+    /// Saves the grain now.
+    ///
+    /// # Behavior
+    /// - **between-turns**: It happens between two turns: calls meanwhile wait and are answered.
+    /// - **given-up**: Dropping the future leaves the grain active, with everything that was written.
+    /// - **repeatable**: A save or deactivation whose answer was an error, or was not waited for, can be repeated,
+    ///   whether it took effect or not.
+    /// - **conflict**: A record that another writer made is never replaced: `Conflict`.
     ///
     /// # Errors
     /// Those of the storage.
@@ -282,8 +322,17 @@ impl GrainRef {
 
     /// Deactivates the grain: saves it by policy and gives its memory back. Its next call activates it again.
     ///
+    /// # Behavior
+    /// - **frees**: A grain that is not active holds no device memory.
+    /// - **stays-active**: A grain that cannot be saved stays active, with everything that it holds.
+    /// - **never-stale**: A grain that goes on after a deactivation that failed or was given up is never restored from
+    ///   the record which that deactivation may have made.
+    /// - **not-noted**: While the storage cannot note that it goes on, its calls fail with the storage's error and change
+    ///   nothing.
+    /// - **no-record**: A grain without allocations leaves no record.
+    ///
     /// # Errors
-    /// Those of the storage: the grain stays active then.
+    /// Those of the storage.
     pub async fn deactivate(&self) -> Result<(), Error> {
         self.silo.deactivate(&self.entry).await
     }
@@ -354,6 +403,9 @@ enum Slowly {
 /// grain: there the storage may be awaited, and restoring may wait for the device's driver. Allocates: nothing on its way
 /// through the ring; activating the grain and refusing a call do. Ordering: the grain's turn is the moment its command
 /// enters the lane, at the first poll, [`GrainCall::wait`] or [`GrainCall::post`] that finds room.
+///
+/// # Behavior
+/// - **given-up-activation**: Dropped while its grain is activated it leaves neither a session nor memory behind.
 #[must_use = "a call does nothing until it is awaited, waited for or posted"]
 pub struct GrainCall<'g, O: Operation> {
     grain: &'g GrainRef,

@@ -4,15 +4,13 @@
 //! standard output after each answer. The parent kills it in the middle, opens the file, and compares.
 
 mod killed_child;
-mod storage_common;
 
 use std::collections::HashMap;
 use std::path::Path;
 
-use gpubridge_grains::GrainKey;
 use gpubridge_grains::storage::{GrainStorage, RedbStorage, VersionTag};
+use gpubridge_grains::{GrainKey, wait};
 use killed_child::{kill_after, say, start};
-use storage_common::block_on;
 
 const FILE: &str = "GPUBRIDGE_TEST_STORAGE_FILE";
 const ROUNDS: usize = 12;
@@ -80,16 +78,16 @@ fn child() {
         return;
     };
     let storage = RedbStorage::open(path).expect("the file opens");
-    say(&format!("epoch {}", block_on(storage.begin_epoch()).expect("there are many epochs")));
+    say(&format!("epoch {}", wait(storage.begin_epoch()).expect("there are many epochs")));
     std::thread::scope(|scope| {
         for writer in 0..WRITERS {
             let storage = &storage;
             scope.spawn(move || {
                 for key in (0..).map(|round| writer * KEYS_PER_WRITER + round % KEYS_PER_WRITER) {
-                    let stored = block_on(storage.read(&key.into())).expect("the read succeeds");
+                    let stored = wait(storage.read(&key.into())).expect("the read succeeds");
                     let next = stored.as_ref().map_or(0, |stored| sequence(key, &stored.bytes) + 1);
                     let expected = stored.and_then(|stored| stored.version);
-                    let version = block_on(storage.write(&key.into(), contents(key, next), expected))
+                    let version = wait(storage.write(&key.into(), contents(key, next), expected))
                         .expect("no other writer has this key");
                     say(&format!("answered {key} {next} {version}"));
                 }
@@ -104,7 +102,7 @@ fn compare(storage: &RedbStorage, before: &HashMap<u64, u64>, heard: &Heard) -> 
         .filter_map(|key| {
             let answered = heard.answered.get(&key);
             let least = answered.map(|(sequence, _)| *sequence).or(before.get(&key).copied());
-            let Some(stored) = block_on(storage.read(&key.into())).expect("the record is sound") else {
+            let Some(stored) = wait(storage.read(&key.into())).expect("the record is sound") else {
                 assert_eq!(least, None, "grain {key} is gone");
                 return None;
             };
@@ -133,7 +131,7 @@ fn a_kill_loses_no_answered_write_and_tears_none() {
         let heard = heard_of_child(random.usize(1..80), &path);
         let storage = RedbStorage::open(&path).unwrap_or_else(|error| panic!("round {round}: {error}"));
         known = compare(&storage, &known, &heard);
-        let epoch = block_on(storage.begin_epoch()).expect("there are many epochs");
+        let epoch = wait(storage.begin_epoch()).expect("there are many epochs");
         assert!(last_epoch < heard.epoch && heard.epoch < epoch, "{last_epoch}, {}, {epoch}", heard.epoch);
         last_epoch = epoch;
     }

@@ -1,17 +1,14 @@
 //! Opening files that are not as they should be, and closing with changes on their way.
 
-mod storage_common;
-
 use std::fs;
 use std::path::Path;
 use std::pin::pin;
 use std::task::{Context, Waker};
 
 use gpubridge_abstractions::{Error, ErrorKind};
-use gpubridge_grains::GrainKey;
 use gpubridge_grains::storage::{GrainStorage, RedbStorage};
+use gpubridge_grains::{GrainKey, wait};
 use redb::{Database, MultimapTableDefinition, TableDefinition};
-use storage_common::block_on;
 
 const META: TableDefinition<'static, &str, u64> = TableDefinition::new("gpubridge.meta");
 
@@ -95,7 +92,7 @@ fn an_empty_file_becomes_a_storage() {
     let path = folder.path().join("grains.redb");
     fs::write(&path, b"").expect("the file is written");
     let storage = RedbStorage::open(&path).expect("an empty file is a new one");
-    block_on(storage.write(&1.into(), b"x".to_vec(), None)).expect("the write succeeds");
+    wait(storage.write(&1.into(), b"x".to_vec(), None)).expect("the write succeeds");
 }
 
 #[test]
@@ -111,7 +108,7 @@ fn closing_commits_what_is_queued() {
     drop(storage);
     let storage = RedbStorage::open(&path).expect("the file opens again");
     for key in &keys {
-        let stored = block_on(storage.read(key)).expect("the read succeeds").expect("the change was queued");
+        let stored = wait(storage.read(key)).expect("the read succeeds").expect("the change was queued");
         assert_eq!(stored.bytes, b"queued");
     }
 }
@@ -122,7 +119,7 @@ fn sound_file(path: &Path) -> Vec<(GrainKey, Vec<u8>)> {
     (0..50u8)
         .map(|number| {
             let (key, bytes) = (GrainKey::from(u64::from(number)), vec![number; 200 + 20 * usize::from(number)]);
-            block_on(storage.write(&key, bytes.clone(), None)).expect("the write succeeds");
+            wait(storage.write(&key, bytes.clone(), None)).expect("the write succeeds");
             (key, bytes)
         })
         .collect()
@@ -165,7 +162,7 @@ fn a_checked_opening_finds_any_damage() {
             // The damage hit nothing that is in use.
             Ok(storage) => {
                 for (key, bytes) in &records {
-                    let stored = block_on(storage.read(key)).expect("the record is sound").expect("there is one");
+                    let stored = wait(storage.read(key)).expect("the record is sound").expect("there is one");
                     assert_eq!(&stored.bytes, bytes, "trial {trial}");
                 }
             }

@@ -27,16 +27,35 @@ pub use shutdown::ShutdownReport;
 
 /// What becomes of saved contents when a grain's last state was not saved: its process was killed, or a shutdown's
 /// deadline passed.
+///
+/// # Behavior
+/// - **active-is-unsaved**: A grain that is active when its process ends counts as not saved, though nothing changed since
+///   it was restored; after a clean stop nothing is lost.
+/// - **later-handles**: Handles issued after the last save are lost under either policy: they are refused with
+///   `ContentsLost` and never name another allocation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UncleanPolicy {
-    /// Its handles come back marked `ContentsLost`, until each is written as a whole.
+    /// Its handles come back without their contents.
+    ///
+    /// # Behavior
+    /// - **marked**: They are refused with `ContentsLost`, never read as zeros or as an older state.
+    /// - **whole-write**: So it stays, through saves and restarts, until an allocation is written as a whole.
     #[default]
     MarkLost,
-    /// Its handles come back with the contents that were saved last. Handles issued since are lost all the same.
+    /// Its handles come back with the contents that were saved last.
+    ///
+    /// # Behavior
+    /// - **last-save**: Contents are those of the last save, whatever was written since.
     RestoreLastSave,
 }
 
 /// How a silo keeps its grains.
+///
+/// # Behavior
+/// - **idle-after**: A grain without a call for `idle_after` is deactivated, and comes back under the same handles.
+/// - **in-use**: A grain in use is answered as ever, however short that time.
+/// - **save-on-deactivation**: Without `save_on_deactivation` a grain's handles come back from a deactivation marked lost.
+/// - **save-interval**: Active grains are saved every `save_interval`, and go on.
 #[derive(Clone, Debug)]
 #[non_exhaustive]
 pub struct SiloConfig {
@@ -44,11 +63,11 @@ pub struct SiloConfig {
     pub memory: ResidentMemoryConfig,
     /// The most bytes one grain may hold.
     pub grain_quota_bytes: u64,
-    /// A grain without a call for this long is deactivated; `None` for never.
+    /// After how long without a call a grain is idle; `None` for never.
     pub idle_after: Option<Duration>,
-    /// Whether a grain's contents are saved when it is deactivated. Without it its handles come back marked lost.
+    /// Whether a grain's contents are saved when it is deactivated.
     pub save_on_deactivation: bool,
-    /// Active grains are saved this often; `None` for never.
+    /// The time between two saves of a grain that is active; `None` for no such saves.
     pub save_interval: Option<Duration>,
     /// What an unclean stop leaves.
     pub unclean: UncleanPolicy,
@@ -74,6 +93,12 @@ impl Default for SiloConfig {
 /// A local silo over one device. Cheap to clone.
 ///
 /// Call [`Silo::shutdown`] to save what is active; dropping the last clone is an unclean stop.
+///
+/// # Behavior
+/// - **one-activation**: Calls that race to a grain find one activation, whose record is read once.
+/// - **restart**: A later silo over the same storage has the same grains, under the same handles.
+/// - **damaged-record**: A grain whose record is damaged is not activated (`Corrupt`), and its record is left as it is.
+/// - **drop**: Dropping the last clone does not wait for the storage.
 #[derive(Clone, Debug)]
 pub struct Silo {
     shared: Arc<Shared>,
@@ -106,12 +131,17 @@ impl Silo {
         Ok(Self { shared, maintenance: Arc::new(maintenance) })
     }
 
-    /// The grain with this key. It is activated by its first call, not by this.
-    ///
-    /// # Errors
-    /// `InvalidArgument` for a key that storages do not take; `Full` when the silo knows its most grains.
+    /// The grain with this key.
     ///
     /// Blocking: never, but for a shard of the directory. Allocates: for a new key.
+    ///
+    /// # Behavior
+    /// - **lazy**: The grain is activated by its first call, not by this.
+    /// - **key**: A key that storages do not take is refused at once: `InvalidArgument`.
+    /// - **bounded**: A silo that knows its most grains takes no other key (`Full`), and finds those that it knows.
+    ///
+    /// # Errors
+    /// `InvalidArgument`; `Full`.
     pub fn grain(&self, key: impl Into<GrainKey>) -> Result<GrainRef, Error> {
         let key = key.into();
         if let Some(entry) = self.shared.directory.get(&key) {
@@ -134,6 +164,9 @@ impl Silo {
     }
 
     /// The metrics of the device. Blocking: takes each lane's guard for a moment.
+    ///
+    /// # Behavior
+    /// - **exact**: Each value is what happened: pool, messages, memory, device.
     pub fn metrics(&self) -> ResidentMemoryMetrics {
         self.shared.memory.metrics()
     }
@@ -158,8 +191,17 @@ impl Silo {
         &self.shared.memory
     }
 
-    /// Deactivates every grain, saving by policy, then stops the ring. Grains that are not saved by `deadline` are
-    /// listed, and marked in the storage so that their next activation knows. Calls made meanwhile are refused.
+    /// Deactivates every grain, saving by policy, then stops the ring.
+    ///
+    /// # Behavior
+    /// - **saves-all**: Every active grain is saved, however many there are.
+    /// - **activation-under-way**: So is one whose activation is under way when the shutdown begins.
+    /// - **deadline**: Grains that are not saved by `deadline` are listed, and marked in the storage so that their next
+    ///   activation knows.
+    /// - **hanging-upkeep**: A save in the background that hangs does not hold it up beyond its deadlines.
+    /// - **hanging-kernel**: Nor does a kernel that does not end: its grain is listed, and the error says that the ring
+    ///   goes on.
+    /// - **refuses**: Calls made meanwhile and afterwards are refused with `InvalidState`, which says why.
     pub async fn shutdown(self, deadline: Duration) -> ShutdownReport {
         let now = Instant::now();
         let deadline = now.checked_add(deadline).unwrap_or(now + FAR);

@@ -22,6 +22,11 @@ const AT_A_TIME: usize = 64;
 const NOTE_DEADLINE: Duration = Duration::from_secs(5);
 
 /// How a shutdown went.
+///
+/// # Behavior
+/// - **reason**: Each grain that was not saved is listed with its own reason, and the others are counted.
+/// - **not-noted**: A storage that does not note which grains were not saved is an error: their next activation may take
+///   an earlier state for the last.
 #[derive(Debug)]
 #[must_use = "grains that were not saved are listed here"]
 pub struct ShutdownReport {

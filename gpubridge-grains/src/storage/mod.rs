@@ -43,8 +43,11 @@ pub const MAX_RECORD_BYTES: usize = 1 << 30;
 /// The last epoch a storage gives out: as many as the upper bits of a generation can hold.
 pub const MAX_EPOCH: u64 = u64::MAX >> AllocationId::COUNTER_BITS;
 
-/// The version of a record. Each write gets a greater one than every write before it in the same storage, so a tag
-/// never comes back, not even after the record was removed.
+/// The version of a record.
+///
+/// # Behavior
+/// - **never-again**: Each write gets a greater one than every write before it in the same storage, so a tag never comes
+///   back, not even after the record was removed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VersionTag(pub u64);
 
@@ -67,44 +70,69 @@ pub struct Stored {
 
 /// Keeps the records of grains.
 ///
+/// Waiting is bounded by the storage's medium alone; deadlines are the caller's. `Io` says that the medium failed: the
+/// outcome of a change is unknown then.
+///
 /// # Behavior
-/// - What a call has answered is durable, in the sense of the storage, and seen by every later call.
-/// - Records are independent: no call changes two of them, except [`mark_unsaved`](GrainStorage::mark_unsaved).
-/// - Waiting is bounded by the storage's medium alone; deadlines are the caller's. Dropping a future leaves the outcome
-///   of its call unknown: it happens wholly or not at all.
-/// - The futures need no runtime: any executor can poll them.
-/// - Errors beside those named: `InvalidArgument` for a key that [`GrainKey::check`] refuses, `Io` when the medium
-///   failed. After `Io` the outcome of a change is unknown.
+/// - **durable**: What a call has answered is durable, in the sense of the storage, and seen by every later call.
+/// - **independent**: Records are independent: no call changes two of them, except
+///   [`mark_unsaved`](GrainStorage::mark_unsaved).
+/// - **key-kinds**: Any two keys that differ have a record each, number or text.
+/// - **key-limit**: A key that [`GrainKey::check`] refuses is `InvalidArgument` in every call.
+/// - **given-up**: Dropping a future leaves the outcome of its call unknown: it happens wholly or not at all.
+/// - **no-runtime**: The futures need no runtime: any executor can poll them.
 #[async_trait]
 pub trait GrainStorage: Send + Sync + fmt::Debug {
-    /// The record of `key` and its note; `None` if there is neither.
+    /// The record of `key` and its note.
+    ///
+    /// # Behavior
+    /// - **nothing**: `None` if there is neither.
     ///
     /// # Errors
     /// `Corrupt` if the record is damaged or of an unknown layout.
     async fn read(&self, key: &GrainKey) -> Result<Option<Stored>>;
 
-    /// Replaces the record of `key` if its version is `expected` (`None`: if there is no record), takes the note
-    /// away, and returns the new version.
+    /// Replaces the record of `key`, takes the note away, and returns the new version.
+    ///
+    /// # Behavior
+    /// - **compares**: It does so if the version is `expected` (`None`: if there is no record). `Conflict` if it is
+    ///   another: nothing was changed.
+    /// - **one-winner**: Of several that expect the same version one wins, and all others get `Conflict`.
+    /// - **conflict-message**: A conflict names the key and both versions.
+    /// - **size-limit**: `InvalidArgument` beyond [`MAX_RECORD_BYTES`].
     ///
     /// # Errors
-    /// `Conflict` if the version is another: nothing was changed. `InvalidArgument` beyond [`MAX_RECORD_BYTES`].
+    /// `Conflict`; `InvalidArgument`.
     async fn write(&self, key: &GrainKey, bytes: Vec<u8>, expected: Option<VersionTag>) -> Result<VersionTag>;
 
-    /// Removes the record of `key` if its version is `expected`, and the note. `None`: there must be no record.
+    /// Removes the record of `key`, and the note.
+    ///
+    /// # Behavior
+    /// - **compares**: It does so if the version is `expected` (`None`: there must be no record). `Conflict` if it is
+    ///   another: nothing was changed.
     ///
     /// # Errors
-    /// `Conflict` if the version is another: nothing was changed.
+    /// `Conflict`.
     async fn remove(&self, key: &GrainKey, expected: Option<VersionTag>) -> Result<()>;
 
-    /// Notes, for all keys or none, that these grains hold state newer than their records. Records and their
-    /// versions stay as they are.
+    /// Notes that these grains hold state newer than their records.
+    ///
+    /// # Behavior
+    /// - **until-changed**: A note stays until the grain's next write or removal, record or not.
+    /// - **record-stays**: Records and their versions stay as they are.
+    /// - **all-or-none**: All keys are noted or none.
     async fn mark_unsaved(&self, keys: &[GrainKey]) -> Result<()>;
 
-    /// Whether [`read`](GrainStorage::read) may find something for `key`. Never waits for the medium. `false` is
-    /// certain; `true` is not.
+    /// Whether [`read`](GrainStorage::read) may find something for `key`. Never waits for the medium.
+    ///
+    /// # Behavior
+    /// - **never-misses**: `false` is certain; `true` is not, but nearly always right.
     fn may_contain(&self, key: &GrainKey) -> bool;
 
-    /// Takes the next epoch, greater than every one before in the life of this storage, and at least 1.
+    /// Takes the next epoch.
+    ///
+    /// # Behavior
+    /// - **increases**: It is greater than every one before in the life of this storage, and at least 1.
     ///
     /// # Errors
     /// `OutOfMemory` when [`MAX_EPOCH`] has been given out: a new storage is needed.

@@ -233,7 +233,11 @@ impl ResidentMemory {
         Ok(())
     }
 
-    /// Terminates the ring: what is not started is answered "cancelled".
+    /// Terminates the ring.
+    ///
+    /// # Behavior
+    /// - **answers-queued**: What is not started is answered "cancelled".
+    /// - **deadline**: Behind a kernel that does not end it returns `Timeout` in time.
     ///
     /// # Errors
     /// `Timeout` when a kernel does not end in time.

@@ -21,23 +21,23 @@ use crate::rig::{BUDGET, KIB, MIB, Rig, allocate, config, kind, narrow, pattern,
 /// All cases of the area.
 pub const CASES: &[Case] = super::table!("faults",
     Memory {
-        memory_types_have_pools_of_their_own,
-        a_memory_type_the_device_lacks_is_an_error,
-        live_blocks_are_never_evicted,
-        idle_blocks_make_room_for_any_size_and_any_lane,
-        a_full_budget_waits_for_what_is_about_to_be_free,
-        reused_memory_is_zero_for_another_grain,
-        the_tail_of_a_block_is_zero_for_another_grain,
-        a_restored_grain_sees_nothing_of_others,
-        budget_used_and_allocated_are_three_numbers,
-        the_device_index_is_honoured,
-        an_unknown_kernel_is_no_success,
+        memory_types_have_pools_of_their_own => "ResidentMemory::allocate/memory-type",
+        a_memory_type_the_device_lacks_is_an_error => "ResidentMemory::allocate/unsupported-type",
+        live_blocks_are_never_evicted => "ResidentMemory::allocate/live-blocks-stay",
+        idle_blocks_make_room_for_any_size_and_any_lane => "ResidentMemory::allocate/evicts-idle",
+        a_full_budget_waits_for_what_is_about_to_be_free => "ResidentMemory::allocate/waits-for-idle",
+        reused_memory_is_zero_for_another_grain => "ResidentMemory::allocate/zeroed",
+        the_tail_of_a_block_is_zero_for_another_grain => "ResidentMemory::allocate/zeroed-tail",
+        a_restored_grain_sees_nothing_of_others => "GrainRef::allocate/zeroed",
+        budget_used_and_allocated_are_three_numbers => "ResidentMemory::metrics/three-numbers",
+        the_device_index_is_honoured => "ResidentMemory::allocate/device-index",
+        an_unknown_kernel_is_no_success => "ResidentMemory::compute/unknown-kernel",
     }
     Compute {
-        a_missing_or_surplus_buffer_is_no_success,
-        an_allocation_that_is_not_live_is_no_success,
-        a_kernel_without_the_type_names_those_it_has,
-        a_kernel_really_computes,
+        a_missing_or_surplus_buffer_is_no_success => "ResidentMemory::compute/buffers",
+        an_allocation_that_is_not_live_is_no_success => "ResidentMemory::compute/unknown-allocation",
+        a_kernel_without_the_type_names_those_it_has => "ResidentMemory::compute/element-type",
+        a_kernel_really_computes => "ResidentMemory::compute/computes",
     }
 );
 

@@ -4,24 +4,27 @@ use std::collections::HashSet;
 use std::thread;
 use std::time::SystemTime;
 
-use gpubridge_abstractions::MemoryType;
+use gpubridge_abstractions::{ErrorKind, GpuMemoryHandle, MemoryType};
 use gpubridge_grains::{Silo, wait};
 
 use super::Case;
 use crate::Context;
-use crate::rig::{BUDGET, KIB, MIB, SOON, allocate, pattern, silo, stop};
+use crate::rig::{BUDGET, KIB, MIB, SOON, allocate, kind, pattern, silo, stop};
 
 /// All cases of the area.
 pub const CASES: &[Case] = super::table!(
     "grains",
     Memory {
-        activation_initializes_the_ring_kernel,
-        allocation_tracks_pool_hits,
-        write_and_read_keep_1024_floats,
-        metrics_are_comprehensive,
-        deactivation_frees_the_device,
-        a_hundred_tasks_allocate_at_once,
-        a_hundred_calls_from_threads_allocate_at_once,
+        activation_initializes_the_ring_kernel => "Silo::grain/lazy",
+        allocation_tracks_pool_hits => "GrainRef::allocate_reporting/pool-hit",
+        write_and_read_keep_1024_floats => "GrainRef::read/as-written",
+        bytes_are_read_as_any_type => "GrainRef::read/any-type",
+        ranges_that_cannot_be_are_refused => "GrainRef::read/beyond",
+        a_stored_buffer_is_loaded_in_whole_elements => "GrainRef::load/whole-elements",
+        metrics_are_comprehensive => "Silo::metrics/exact",
+        deactivation_frees_the_device => "GrainRef::deactivate/frees",
+        a_hundred_tasks_allocate_at_once => "GrainRef::allocate/concurrent",
+        a_hundred_calls_from_threads_allocate_at_once => "GrainRef::allocate/concurrent",
     }
 );
 
@@ -89,6 +92,50 @@ pub fn write_and_read_keep_1024_floats(context: &Context) {
         assert!(part.iter().zip(&floats[1000..]).all(|(a, b)| a.to_bits() == b.to_bits()));
         end(silo).await;
     });
+}
+
+/// Goal: what was written as one type is read as another. Method: bytes as words from an odd word on, and as a type of no
+/// size.
+pub fn bytes_are_read_as_any_type(context: &Context) {
+    let silo = silo(context);
+    let grain = silo.grain("bytes").expect("the key is good");
+    let handle = allocate(&grain, 8);
+    grain.write(handle, &[1_u8, 2, 3, 4, 5, 6, 7, 8], 0).wait().expect("is written");
+    let words = [0x0403_u16, 0x0605].map(u16::from_le);
+    assert_eq!(wait(grain.read::<u16>(handle, 1, 2)).expect("it is within"), words);
+    assert_eq!(wait(grain.read::<[u8; 3]>(handle, 1, 1)).expect("it is within"), [[4, 5, 6]]);
+    assert_eq!(wait(grain.read::<()>(handle, 3, 2)).expect("nothing is read"), [(), ()]);
+    stop(silo);
+}
+
+/// Goal: no offset and no count overflows or ends the process. Method: the greatest of each, and a handle that claims to
+/// be that large.
+pub fn ranges_that_cannot_be_are_refused(context: &Context) {
+    let silo = silo(context);
+    let grain = silo.grain("odd").expect("the key is good");
+    let handle = allocate(&grain, 8);
+    assert_eq!(kind(wait(grain.read::<u64>(handle, u64::MAX, 1))), ErrorKind::InvalidArgument);
+    assert_eq!(kind(wait(grain.read::<u8>(handle, 0, usize::MAX))), ErrorKind::InvalidArgument);
+    assert_eq!(kind(grain.write(handle, &[1_u64], u64::MAX).wait()), ErrorKind::InvalidArgument);
+    let forged = GpuMemoryHandle { size_bytes: u64::MAX, ..handle };
+    assert_eq!(kind(wait(grain.read::<u64>(forged, 0, usize::MAX / 8))), ErrorKind::OutOfMemory);
+    assert_eq!(kind(wait(grain.read::<u64>(forged, 0, 2))), ErrorKind::InvalidArgument);
+    assert_eq!(kind(wait(grain.allocate(u64::MAX, MemoryType::Default))), ErrorKind::OutOfMemory);
+    stop(silo);
+}
+
+/// Goal: a buffer is loaded as what it is a whole number of, or not at all. Method: six bytes, before and after a
+/// deactivation.
+pub fn a_stored_buffer_is_loaded_in_whole_elements(context: &Context) {
+    let silo = silo(context);
+    let grain = silo.grain("buffer").expect("the key is good");
+    wait(grain.store(&[1_u16, 2, 3])).expect("there is room");
+    for _ in 0..2 {
+        assert_eq!(kind(wait(grain.load::<u32>())), ErrorKind::InvalidArgument, "six bytes");
+        assert_eq!(wait(grain.load::<u16>()).expect("it is kept"), Some(vec![1, 2, 3]));
+        wait(grain.deactivate()).expect("is saved");
+    }
+    stop(silo);
 }
 
 /// Goal: the device's metrics say what happened, each value. Method: a known life, every value computed outside.
@@ -178,11 +225,7 @@ pub fn a_hundred_tasks_allocate_at_once(context: &Context) {
     stop(silo);
 }
 
-fn all_are_intact(
-    silo: &Silo,
-    grain: &gpubridge_grains::GrainRef,
-    handles: &[gpubridge_abstractions::GpuMemoryHandle],
-) {
+fn all_are_intact(silo: &Silo, grain: &gpubridge_grains::GrainRef, handles: &[GpuMemoryHandle]) {
     assert_eq!(handles.iter().map(|handle| handle.id).collect::<HashSet<_>>().len(), 100, "ids are not unique");
     for (number, handle) in (0..).zip(handles) {
         assert_eq!(handle.size_bytes, size_bytes(number));

@@ -2,6 +2,7 @@
 
 pub mod allocations;
 pub mod answers;
+pub mod batches;
 pub mod binding;
 pub mod cache;
 pub mod commands;
@@ -18,6 +19,7 @@ pub mod memory;
 pub mod messages;
 pub mod metrics;
 pub mod order;
+pub mod outages;
 pub mod persistence;
 pub mod pool;
 pub mod progress;
@@ -27,6 +29,7 @@ pub mod ring;
 pub mod sessions;
 pub mod shutdown;
 pub mod silo;
+pub mod storage;
 pub mod sweep;
 pub mod transfers;
 pub mod wire;
@@ -78,7 +81,7 @@ pub enum Needs {
 
 /// All cases, area by area.
 pub fn all() -> impl Iterator<Item = &'static Case> {
-    let plain = [commands::CASES, messages::CASES, wire::CASES, metrics::CASES, registry::CASES];
+    let plain = [commands::CASES, messages::CASES, wire::CASES, metrics::CASES, registry::CASES, storage::CASES];
     let device = [
         device::CASES,
         memory::CASES,
@@ -103,26 +106,34 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         allocations::CASES,
         lanes::CASES,
     ];
-    let grains = [grains::CASES, silo::CASES, persistence::CASES, shutdown::CASES, faults::CASES];
+    let grains = [
+        grains::CASES,
+        silo::CASES,
+        batches::CASES,
+        persistence::CASES,
+        outages::CASES,
+        shutdown::CASES,
+        faults::CASES,
+    ];
     plain.into_iter().chain(device).chain(runtime).chain(grains).flatten()
 }
 
 /// The table of an area: functions of this module, each under its own name, with the promise that it checks and what it
 /// needs of a backend.
 macro_rules! table {
-    ($area:literal: $($case:ident $(=> $behavior:literal)?),* $(,)?) => {
+    ($area:literal: $($case:ident => $behavior:literal),* $(,)?) => {
         &[$($crate::cases::Case {
             area: $area,
             name: stringify!($case),
-            behavior: concat!($($behavior)?),
+            behavior: $behavior,
             check: $crate::cases::Check::Plain($case),
         }),*]
     };
-    ($area:literal, $($needs:ident { $($case:ident $(=> $behavior:literal)?),* $(,)? })*) => {
+    ($area:literal, $($needs:ident { $($case:ident => $behavior:literal),* $(,)? })*) => {
         &[$($($crate::cases::Case {
             area: $area,
             name: stringify!($case),
-            behavior: concat!($($behavior)?),
+            behavior: $behavior,
             check: $crate::cases::Check::Backend($crate::cases::Needs::$needs, $case),
         }),*),*]
     };

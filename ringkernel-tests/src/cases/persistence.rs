@@ -18,18 +18,18 @@ use crate::storage::Watched;
 pub const CASES: &[Case] = super::table!(
     "persistence",
     Memory {
-        handles_and_contents_outlive_deactivations,
-        handles_and_contents_outlive_a_restart,
-        released_handles_stay_refused_after_a_restart,
-        the_stored_buffer_outlives_a_restart,
-        after_an_unclean_stop_contents_are_marked_lost,
-        by_policy_the_last_save_is_restored,
-        handles_issued_after_the_last_save_are_lost_and_name_nothing_else,
-        lost_contents_are_refused_until_written_as_a_whole,
-        without_saving_a_deactivation_marks_contents_lost,
-        an_interval_saves_what_is_active,
-        a_restored_grain_that_did_not_change_is_lost_only_if_unclean,
-        a_grain_without_allocations_leaves_no_record,
+        handles_and_contents_outlive_deactivations => "GrainRef/same-handles",
+        handles_and_contents_outlive_a_restart => "Silo/restart",
+        released_handles_stay_refused_after_a_restart => "GrainRef::release/for-good",
+        the_stored_buffer_outlives_a_restart => "GrainRef::store/restart",
+        after_an_unclean_stop_contents_are_marked_lost => "UncleanPolicy::MarkLost/marked",
+        by_policy_the_last_save_is_restored => "UncleanPolicy::RestoreLastSave/last-save",
+        handles_issued_after_the_last_save_are_lost_and_name_nothing_else => "UncleanPolicy/later-handles",
+        lost_contents_are_refused_until_written_as_a_whole => "UncleanPolicy::MarkLost/whole-write",
+        without_saving_a_deactivation_marks_contents_lost => "SiloConfig/save-on-deactivation",
+        an_interval_saves_what_is_active => "SiloConfig/save-interval",
+        a_restored_grain_that_did_not_change_is_lost_only_if_unclean => "UncleanPolicy/active-is-unsaved",
+        a_grain_without_allocations_leaves_no_record => "GrainRef::deactivate/no-record",
     }
 );
 

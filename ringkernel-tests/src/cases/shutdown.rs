@@ -20,17 +20,18 @@ use crate::twins::{COUNTER, GATED, counter, gated};
 /// All cases of the area.
 pub const CASES: &[Case] = super::table!("shutdown",
     Memory {
-        all_grains_are_saved,
-        grains_not_saved_in_time_are_listed_and_marked,
-        a_storage_that_fails_is_reported_with_its_reason,
-        calls_are_refused_afterwards,
-        an_activation_under_way_is_part_of_it,
-        an_upkeep_that_hangs_does_not_hold_it_up,
-        terminating_ends_what_is_queued,
+        all_grains_are_saved => "Silo::shutdown/saves-all",
+        grains_not_saved_in_time_are_listed_and_marked => "Silo::shutdown/deadline",
+        a_storage_that_fails_is_reported_with_its_reason => "ShutdownReport/reason",
+        a_storage_that_does_not_note_what_is_lost_is_an_error => "ShutdownReport/not-noted",
+        calls_are_refused_afterwards => "Silo::shutdown/refuses",
+        an_activation_under_way_is_part_of_it => "Silo::shutdown/activation-under-way",
+        an_upkeep_that_hangs_does_not_hold_it_up => "Silo::shutdown/hanging-upkeep",
+        terminating_ends_what_is_queued => "ResidentMemory::terminate/answers-queued",
     }
     Twins {
-        terminating_keeps_its_deadline,
-        a_kernel_that_does_not_end_is_reported_in_time,
+        terminating_keeps_its_deadline => "ResidentMemory::terminate/deadline",
+        a_kernel_that_does_not_end_is_reported_in_time => "Silo::shutdown/hanging-kernel",
     }
 );
 
@@ -91,6 +92,19 @@ pub fn a_storage_that_fails_is_reported_with_its_reason(context: &Context) {
     assert!(report.unsaved[0].1.contains("fails on purpose"), "{report:?}");
 }
 
+/// Goal: a shutdown that cannot note what is lost says so, and ends all the same. Method: there is no time to save
+/// anything, and the storage's answer to the note never comes.
+pub fn a_storage_that_does_not_note_what_is_lost_is_an_error(context: &Context) {
+    let storage = Watched::new();
+    let silo = silo_on(context.device(), Arc::clone(&storage) as _, silo_config(config()));
+    keep(&silo.grain("lost").expect("good"), 1);
+    storage.failing.store(1, Ordering::Relaxed);
+    storage.marked.close();
+    let report = wait(silo.shutdown(Duration::ZERO));
+    assert_eq!((report.saved, report.unsaved.len()), (0, 1), "{report:?}");
+    assert_eq!(report.error.map(|error| error.kind()), Some(ErrorKind::Timeout), "the note is missing");
+}
+
 /// Goal: a stopped silo takes no call and activates no grain, and says why. Method: a grain that was active, one that was
 /// not, and a new key, through references kept.
 pub fn calls_are_refused_afterwards(context: &Context) {
@@ -133,6 +147,7 @@ pub fn an_activation_under_way_is_part_of_it(context: &Context) {
         storage.reading.open();
         let report = shutdown.join().expect("no panic");
         assert!(report.is_clean(), "{report:?}");
+        assert_eq!(probe.active_grains(), 0);
         match call.join().expect("no panic") {
             Ok(value) => assert_eq!(value, 4),
             Err(error) => assert!(matches!(error.kind(), ErrorKind::InvalidState | ErrorKind::Cancelled), "{error}"),
