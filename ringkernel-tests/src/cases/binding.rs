@@ -1,6 +1,6 @@
 //! The allocation table of a lane: binding, zeroing, names and owners.
 
-use gpubridge_abstractions::{Command, DeviceSlot, Opcode, Status};
+use gpubridge_abstractions::{Command, DeviceSlot, MemoryType, Opcode, Status};
 
 use super::Case;
 use crate::Context;
@@ -183,10 +183,7 @@ pub fn addresses_that_were_not_lent_are_refused(context: &Context) {
 pub fn every_index_of_the_table_can_be_bound(context: &Context) {
     let mut bench = Bench::new(context.device(), SMALL);
     let places = SMALL.allocations;
-    let buffer = bench
-        .device
-        .reserve(u64::from(places) * 64, gpubridge_abstractions::MemoryType::Default)
-        .expect("there is memory");
+    let buffer = bench.device.reserve(u64::from(places) * 64, MemoryType::Default).expect("there is memory");
     let name = |index| DeviceSlot { index, generation: index ^ 0xffff };
     // From the last on, so that a table that grows does so at once.
     for index in (0..places).rev() {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 
 use gpubridge_abstractions::{
-    Command, DeviceBuffer, DeviceSlot, ElementType, ErrorKind, KernelId, KernelSpec, RingConfig, Scalars, Status,
+    Command, DeviceBuffer, DeviceSlot, ElementType, ErrorKind, KernelDeclaration, KernelId, KernelSpec, RingConfig,
+    Scalars, Status,
 };
 use gpubridge_kernels::id::{ADD, FILL, MATVEC, SCALE, SUM, TOP_K};
 
@@ -83,9 +84,7 @@ pub fn every_declared_kernel_compiles(context: &Context) {
     assert!(!declarations.is_empty());
     for (index, declaration) in declarations.iter().enumerate() {
         assert!(!declaration.name.is_empty() && !declaration.elements.is_empty(), "{declaration:?}");
-        let same = |other: &&gpubridge_abstractions::KernelDeclaration| {
-            other.id == declaration.id || other.name == declaration.name
-        };
+        let same = |other: &&KernelDeclaration| other.id == declaration.id || other.name == declaration.name;
         assert_eq!(declarations.iter().filter(same).count(), 1, "`{}` is there twice", declaration.name);
         for element in declaration.elements {
             let constants = if declaration.constants.is_empty() { [0; 2] } else { [16, 0] };
@@ -146,7 +145,7 @@ pub fn exactly_the_declared_buffers_are_named(context: &Context) {
 /// Goal: names mean for kernels what they mean for copies. Method: in each place a stale name, one of nothing, and for the
 /// whole call another grain.
 pub fn every_named_buffer_is_bound_and_the_grains_own(context: &Context) {
-    let (mut bench, good, _buffers) = bench(context, &[KernelSpec::new(ADD).of(ElementType::U32)]);
+    let (mut bench, good, blocks) = bench(context, &[KernelSpec::new(ADD).of(ElementType::U32)]);
     for place in 0..3 {
         let DeviceSlot { index, generation } = good[place];
         for unknown in [
@@ -162,7 +161,7 @@ pub fn every_named_buffer_is_bound_and_the_grains_own(context: &Context) {
         }
         // One block of another grain, in this place.
         let theirs = DeviceSlot { index: 5, generation: 1 };
-        let address = _buffers[place].address();
+        let address = blocks[place].address();
         assert_eq!(bench.lane.bind(GRAIN + 1, theirs, address, 64, 0), Status::Ok);
         let mut buffers = good;
         buffers[place] = theirs;

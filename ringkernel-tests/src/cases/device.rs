@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
-use gpubridge_abstractions::{DeviceIndex, DeviceInfo, DeviceStatus, ErrorKind, MemoryType, RingConfig, Status};
+use gpubridge_abstractions::{
+    DeviceIndex, DeviceInfo, DeviceSlot, DeviceStatus, ErrorKind, MemoryType, RingConfig, Status,
+};
 
 use super::Case;
 use crate::Context;
@@ -168,7 +170,7 @@ pub fn claimed_memory_types_are_honoured_and_no_others(context: &Context) {
         let reserved = bench.device.reserve(4 * KIB, memory_type);
         assert_eq!(reserved.is_ok(), capabilities.supports_memory(memory_type), "{memory_type}: {reserved:?}");
         let Ok(buffer) = reserved else { continue };
-        let slot = gpubridge_abstractions::DeviceSlot { index, generation: 1 };
+        let slot = DeviceSlot { index, generation: 1 };
         assert_eq!(bench.lane.bind(GRAIN, slot, buffer.address(), 4 * KIB, 0), Status::Ok, "{memory_type}");
         let data = pattern(u64::from(index), 4096);
         bench.lane.write_all(slot, &data);

@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use gpubridge_abstractions::{ErrorKind, Opcode, RingConfig, Status, SubmitError, Taken, Ticket};
+use gpubridge_abstractions::{DeviceSlot, ErrorKind, Opcode, RingConfig, Status, SubmitError, Taken, Ticket};
 
 use super::Case;
 use crate::Context;
-use crate::lane::{Bench, Driver, GRAIN, SMALL, call, echo, transfer, write_word};
+use crate::lane::{Bench, Driver, GRAIN, SMALL, bind, call, echo, transfer, write_word};
 use crate::rig::{Gate, OpenAtEnd, SOON, eventually, kind};
 use crate::twins::{GATED, Journal, NOTED, NOTED_BESIDE, gated, noted};
 
@@ -97,8 +97,8 @@ pub fn a_launched_ring_executes_nothing(context: &Context) {
 pub fn what_waited_is_executed_on_activation(context: &Context) {
     let mut bench = Bench::inactive(context.device(), SMALL);
     let buffer = bench.device.reserve(64, Default::default()).expect("there is memory");
-    let slot = gpubridge_abstractions::DeviceSlot { index: 0, generation: 1 };
-    let mut waiting = vec![bench.lane.submit(&crate::lane::bind(GRAIN, slot, buffer.address(), 64, 64))];
+    let slot = DeviceSlot { index: 0, generation: 1 };
+    let mut waiting = vec![bench.lane.submit(&bind(GRAIN, slot, buffer.address(), 64, 64))];
     waiting.extend((1..7).map(|number| bench.lane.submit(&write_word(slot, 0, number))));
     let read = bench.lane.submit(&transfer(Opcode::ReadInline, slot, 0, 8));
     stays_pending(&bench, &mut waiting);
@@ -431,14 +431,18 @@ pub fn a_deactivation_that_timed_out_is_taken_back(context: &Context) {
     bench.lane.probe(6);
 }
 
-/// Goal: whatever does not end holds up nobody else. Method: behind a call at a gate some of its grain and of others wait in a
-/// deactivating ring, in both lanes; termination times out, and all of them are cancelled while the call is at its gate.
+/// Goal: whatever does not end holds up nobody else. Method: behind a call at a gate some of its grain wait in the device, and
+/// more of several grains in a ring that is told to deactivate, in both lanes; termination times out, and all of them are
+/// cancelled while the call is at its gate.
 pub fn every_lane_is_cancelled_beside_a_kernel_that_does_not_end(context: &Context) {
     let (mut bench, gate, journal, mut slow) = at_the_gate(context);
     let _open = OpenAtEnd(&gate);
     let mut other = Driver::take(&*bench.ring, 1);
+    let mut own: Vec<_> = (0..3).map(|i| bench.lane.submit(&call(IN_RING, GRAIN, i))).collect();
+    // It is answered when the device has read those before it.
+    assert_eq!(bench.lane.run(&echo(GRAIN + 1, 1)).payload, [1; 7]);
     assert_eq!(kind(bench.ring.deactivate(SHORT)), ErrorKind::Timeout);
-    let own: Vec<_> = (0..7).map(|i| bench.lane.submit(&call(IN_RING, GRAIN + i % 2, i))).collect();
+    own.extend((3..7).map(|i| bench.lane.submit(&call(IN_RING, GRAIN + i % 2, i))));
     let theirs: Vec<_> = (0..8).map(|i| other.submit(&call(BESIDE, GRAIN, i))).collect();
     assert_eq!(kind(bench.ring.terminate(SHORT)), ErrorKind::Timeout);
     all_cancelled(&bench.lane, own);
