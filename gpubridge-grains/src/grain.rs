@@ -22,6 +22,10 @@ use gpubridge_runtime::wait;
 /// a deactivation, under the same handles.
 ///
 /// The calls of one grain take effect one at a time, in the order in which they entered its lane.
+///
+/// # Behavior
+/// - **as-if-alone**: Whatever the silo's grains do, through deactivations and restarts and with any number of calls in
+///   flight, each handle names the same bytes until it is released, as if there were no other grain.
 #[derive(Clone)]
 pub struct GrainRef {
     silo: Arc<Shared>,

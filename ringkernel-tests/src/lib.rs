@@ -21,6 +21,7 @@
 pub mod cases;
 mod context;
 mod counting;
+pub mod models;
 mod report;
 mod rig;
 mod storage;

@@ -217,7 +217,7 @@ fn full_name(case: &Case) -> String {
     format!("{}::{}", case.area, case.name)
 }
 
-fn panic_message(panic: &(dyn Any + Send)) -> String {
+pub(crate) fn panic_message(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
     text.unwrap_or("panicked without a message").to_owned()
 }

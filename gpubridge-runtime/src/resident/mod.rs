@@ -80,6 +80,10 @@ impl Default for ResidentMemoryConfig {
 
 /// The resident memory of one device. See the module's documentation for its guarantees.
 ///
+/// # Behavior
+/// - **as-if-alone**: Whatever its sessions do, in any order and with any number of calls in flight, each of them finds
+///   its bytes, its refusals and its counts as if it were alone and its calls came one after the other.
+///
 /// Dropping it terminates the ring; close the sessions first to keep what they hold.
 #[derive(Debug)]
 pub struct ResidentMemory {
@@ -183,8 +187,8 @@ impl ResidentMemory {
     /// Writes a range of `staging` into an allocation.
     ///
     /// # Behavior
-    /// - **any-range**: Any number of bytes goes from any offset of the staging to any offset of the allocation, aligned or
-    ///   not; the bytes beside stay.
+    /// - **any-range**: Any number of bytes goes from any offset of the staging to any offset of the allocation, aligned
+    ///   or not; the bytes beside stay.
     ///
     /// # Errors
     /// `InvalidState` without a session; `NotFound` for an allocation that is not live in it; `InvalidArgument` for

@@ -7,6 +7,7 @@ pub mod grains;
 pub mod kernels;
 pub mod messages;
 pub mod metrics;
+pub mod models;
 pub mod persistence;
 pub mod pool;
 pub mod progress;
@@ -69,7 +70,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         futures::CASES,
         progress::CASES,
     ];
-    let grains = [grains::CASES, silo::CASES, persistence::CASES, shutdown::CASES, faults::CASES];
+    let grains = [grains::CASES, silo::CASES, persistence::CASES, shutdown::CASES, faults::CASES, models::CASES];
     plain.into_iter().chain(runtime).chain(grains).flatten()
 }
 
