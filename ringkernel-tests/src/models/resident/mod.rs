@@ -197,3 +197,29 @@ impl<'a> World<'a> {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use gpubridge_abstractions::MemoryType::*;
+    use gpubridge_abstractions::NullBackend;
+
+    use super::Op::*;
+    use super::*;
+
+    /// Sequences that failed once.
+    #[test]
+    fn every_cancelled_session_of_a_place_stays_cancelled() {
+        let [open, close, drain] = [
+            Open { session: 2, quota_bytes: None },
+            Close { session: 2, drain: false },
+            Close { session: 2, drain: true },
+        ];
+        let allocate = Allocate { session: 2, size_bytes: 3, memory_type: Default };
+        let write = Write { session: 2, allocation: 0, offset_bytes: 0, size_bytes: 0, seed: 0, wait: false };
+        let cancelled = [open.clone(), allocate.clone(), write.clone(), close.clone()];
+        let drained = [open, allocate, write, drain];
+        for between in [vec![], drained.to_vec()] {
+            replay(&NullBackend::default(), &[&cancelled[..], &between, &cancelled, &drained].concat());
+        }
+    }
+}
