@@ -40,9 +40,6 @@ impl fmt::Display for ElementType {
 }
 
 /// One specialization of a kernel: what is compiled, and the key of the kernel cache.
-///
-/// # Behavior
-/// - **own**: A call runs the specialization that it names, also the moment after that took the place of another.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct KernelSpec {
     /// The kernel.

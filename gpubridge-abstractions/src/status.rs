@@ -28,10 +28,6 @@ pub enum Status {
     /// An argument is outside what the operation or kernel accepts.
     InvalidArgument = 6,
     /// The kernel ran and failed.
-    ///
-    /// # Behavior
-    /// - **alone**: Whatever a kernel or its declaration's code does wrong fails its own command; the grain, the lane and
-    ///   the kernel go on.
     KernelFault = 7,
     /// A shutdown came before the command ran.
     Cancelled = 8,

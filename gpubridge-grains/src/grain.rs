@@ -1,10 +1,8 @@
 //! The resident grain: a caller's reference, and its calls.
 
 use std::fmt;
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytemuck::Pod;
 use gpubridge_abstractions::{
@@ -14,9 +12,9 @@ use gpubridge_abstractions::{
 };
 use gpubridge_runtime::{Call, Compute, Operation, Read, SessionId, Write};
 
+use crate::call::GrainCall;
 use crate::key::GrainKey;
 use crate::silo::{Entry, Shared};
-use gpubridge_runtime::wait;
 
 /// A reference to a resident grain. Cheap to clone and to keep; the grain is activated by its first call and again after
 /// a deactivation.
@@ -27,6 +25,8 @@ use gpubridge_runtime::wait;
 /// - **same-handles**: Handles and contents are the same after any number of deactivations.
 /// - **failed-activation**: A call whose grain cannot be activated fails with the storage's error, and leaves neither a
 ///   session nor memory behind.
+/// - **as-if-alone**: Whatever the silo's grains do, through deactivations and restarts and with any number of calls in
+///   flight, each handle names the same bytes until it is released, as if there were no other grain.
 #[derive(Clone)]
 pub struct GrainRef {
     silo: Arc<Shared>,
@@ -349,7 +349,7 @@ impl GrainRef {
 
     #[inline]
     fn call<'g, O: Operation>(&'g self, call: Call<'g, O>, names: [Option<AllocationId>; 3]) -> GrainCall<'g, O> {
-        GrainCall { grain: self, call, names, pending: None }
+        GrainCall::new(self, call, names)
     }
 
     /// Runs a request that the host answers, activating the grain if need be.
@@ -386,114 +386,4 @@ impl GrainRef {
 /// A byte offset; one that cannot be is beyond every allocation.
 fn offset_bytes<T>(offset_elements: u64) -> u64 {
     offset_elements.saturating_mul(size_of::<T>() as u64)
-}
-
-type Slow<'g> = Pin<Box<dyn Future<Output = Slowly> + Send + 'g>>;
-
-/// What the slow path came to.
-enum Slowly {
-    Activated(Result<SessionId, Error>),
-    Explained(Error),
-}
-
-/// A call of a resident grain. It is awaited, waited for on the thread ([`GrainCall::wait`]) or posted
-/// ([`GrainCall::post`]); it does nothing before. Dropping it gives its answer up and stalls nobody.
-///
-/// Blocking: awaiting it takes the lane's guard and no more, except while it compiles a kernel, and while it activates the
-/// grain: there the storage may be awaited, and restoring may wait for the device's driver. Allocates: nothing on its way
-/// through the ring; activating the grain and refusing a call do. Ordering: the grain's turn is the moment its command
-/// enters the lane, at the first poll, [`GrainCall::wait`] or [`GrainCall::post`] that finds room.
-///
-/// # Behavior
-/// - **given-up-activation**: Dropped while its grain is activated it leaves neither a session nor memory behind.
-#[must_use = "a call does nothing until it is awaited, waited for or posted"]
-pub struct GrainCall<'g, O: Operation> {
-    grain: &'g GrainRef,
-    call: Call<'g, O>,
-    names: [Option<AllocationId>; 3],
-    pending: Option<Slow<'g>>,
-}
-
-impl<O: Operation> fmt::Debug for GrainCall<'_, O> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("GrainCall").field("grain", self.grain).field("call", &self.call).finish_non_exhaustive()
-    }
-}
-
-impl<'g, O: Operation> GrainCall<'g, O> {
-    /// The same with another deadline than the configured one (30 s by default), from when the call was made.
-    pub fn with_deadline(mut self, deadline: Duration) -> Self {
-        self.call = self.call.with_deadline(deadline);
-        self
-    }
-
-    /// Waits for the answer on this thread: spins for some microseconds, then parks.
-    ///
-    /// # Errors
-    /// As the method that made the call.
-    #[inline]
-    pub fn wait(mut self) -> Result<O::Response, Error> {
-        loop {
-            match self.call.wait_here() {
-                Err(error) if self.grain.is_stale(self.call.session(), &error) => {
-                    let session = wait(self.grain.active_session())?;
-                    self.call.retarget(session);
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    return Err(wait(self.grain.explain(error, self.names)));
-                }
-                answer => return answer,
-            }
-        }
-    }
-
-    /// Submits the call, with its data captured, and returns without waiting for the answer; blocks only while the lane
-    /// is full. What is returned may be awaited, waited for or dropped.
-    ///
-    /// # Errors
-    /// What is refused before it is submitted.
-    pub fn post(mut self) -> Result<Self, Error> {
-        loop {
-            match self.call.post_here() {
-                Err(error) if self.grain.is_stale(self.call.session(), &error) => {
-                    let session = wait(self.grain.active_session())?;
-                    self.call.retarget(session);
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    return Err(wait(self.grain.explain(error, self.names)));
-                }
-                Err(error) => return Err(error),
-                Ok(()) => return Ok(self),
-            }
-        }
-    }
-}
-
-impl<O: Operation> Future for GrainCall<'_, O> {
-    type Output = Result<O::Response, Error>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        let this = self.get_mut();
-        loop {
-            if let Some(pending) = &mut this.pending {
-                let Poll::Ready(slowly) = pending.as_mut().poll(context) else { return Poll::Pending };
-                this.pending = None;
-                match slowly {
-                    Slowly::Activated(Ok(session)) => this.call.retarget(session),
-                    Slowly::Activated(Err(error)) | Slowly::Explained(error) => return Poll::Ready(Err(error)),
-                }
-            }
-            let Poll::Ready(answer) = Pin::new(&mut this.call).poll(context) else { return Poll::Pending };
-            let (grain, names) = (this.grain, this.names);
-            match answer {
-                Err(error) if grain.is_stale(this.call.session(), &error) => {
-                    this.pending = Some(Box::pin(async { Slowly::Activated(grain.active_session().await) }));
-                }
-                Err(error) if error.kind() == ErrorKind::NotFound => {
-                    this.pending = Some(Box::pin(async move { Slowly::Explained(grain.explain(error, names).await) }));
-                }
-                answer => return Poll::Ready(answer),
-            }
-        }
-    }
 }

@@ -30,13 +30,15 @@
 #![forbid(unsafe_code)]
 
 mod batch;
+mod call;
 mod grain;
 pub mod key;
 mod silo;
 pub mod storage;
 
 pub use batch::{Computation, GrainBatch};
+pub use call::GrainCall;
 pub use gpubridge_runtime::wait;
-pub use grain::{GrainCall, GrainRef};
+pub use grain::GrainRef;
 pub use key::GrainKey;
 pub use silo::{ShutdownReport, Silo, SiloConfig, UncleanPolicy};

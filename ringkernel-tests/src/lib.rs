@@ -23,6 +23,7 @@ mod context;
 mod counting;
 pub mod lane;
 mod markdown;
+pub mod models;
 mod report;
 mod rig;
 mod storage;

@@ -83,6 +83,8 @@ impl Default for ResidentMemoryConfig {
 /// Dropping it terminates the ring; close the sessions first to keep what they hold.
 ///
 /// # Behavior
+/// - **as-if-alone**: Whatever its sessions do, in any order and with any number of calls in flight, each of them finds
+///   its bytes, its refusals and its counts as if it were alone and its calls came one after the other.
 /// - **answered**: Each request is answered by its own response, which names it.
 /// - **correlation**: A reply goes to who asked, never to the next in line.
 /// - **turns**: The operations of one session take turns, each whole, whichever threads make them.

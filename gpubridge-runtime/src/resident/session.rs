@@ -46,6 +46,10 @@ enum Entry {
 
 const NO_ENTRY: u32 = u32::MAX;
 
+/// How many times an index may go to and fro between sessions that are drained and such that are not, until an answer that
+/// nobody took in all that time is no longer known to be cancelled.
+const CANCELLED_MAX: usize = 64;
+
 /// A session's allocations by their slot.
 #[derive(Debug)]
 pub struct Allocations {
@@ -168,9 +172,9 @@ pub struct Session {
     pub(crate) turn_until: Option<Instant>,
     /// The first of the session's epochs: sealing it adds to them.
     first_epoch: u32,
-    /// First and last epoch of the session of this index that was shut down last without draining: what is pending of
-    /// it is answered "cancelled", even when its index has gone to another session meanwhile.
-    cancelled: Option<(u32, u32)>,
+    /// First and last epochs of the sessions of this index that were shut down without draining: what is pending of them
+    /// is answered "cancelled", even when the index has gone to other sessions meanwhile. Oldest first.
+    cancelled: SmallVec<[(u32, u32); 1]>,
 }
 
 /// An operation's claim to the turn of its session.
@@ -217,7 +221,19 @@ impl Session {
 
     /// Answers what is pending with "cancelled".
     pub(crate) fn cancel(&mut self) {
-        self.cancelled = Some((self.first_epoch, self.epoch));
+        let Self { first_epoch, epoch, cancelled, .. } = self;
+        match cancelled.last_mut() {
+            // It follows on the session before, or is shut down again.
+            Some((first, last)) if first_epoch.wrapping_sub(*first) <= last.wrapping_sub(*first).wrapping_add(1) => {
+                *last = *epoch;
+            }
+            _ => {
+                if cancelled.len() == CANCELLED_MAX {
+                    cancelled.remove(0);
+                }
+                cancelled.push((*first_epoch, *epoch));
+            }
+        }
     }
 }
 
@@ -234,13 +250,15 @@ impl Sessions {
     pub(crate) fn name(&mut self) -> (u32, u32) {
         self.owners += 1;
         let index = self.vacant.pop().unwrap_or(self.sessions.len() as u32);
-        let before = self.sessions.get(index as usize);
-        let epoch = before.map_or(0, |session| session.epoch.wrapping_add(1));
+        let before = self.sessions.get_mut(index as usize);
+        let (epoch, cancelled) = before.map_or((0, SmallVec::new()), |session| {
+            (session.epoch.wrapping_add(1), std::mem::take(&mut session.cancelled))
+        });
         let session = Session {
             epoch,
             first_epoch: epoch,
             phase: Phase::Named,
-            cancelled: before.and_then(|session| session.cancelled),
+            cancelled,
             owner: self.owners,
             quota_bytes: 0,
             live_bytes: 0,
@@ -291,10 +309,8 @@ impl Sessions {
 
     /// Whether the session of this name was shut down without draining.
     pub(crate) fn is_cancelled(&self, id: SessionId) -> bool {
-        let session = self.sessions.get(id.index as usize);
-        session
-            .and_then(|session| session.cancelled)
-            .is_some_and(|(first, last)| id.epoch.wrapping_sub(first) <= last.wrapping_sub(first))
+        let within = |(first, last): &(u32, u32)| id.epoch.wrapping_sub(*first) <= last.wrapping_sub(*first);
+        self.sessions.get(id.index as usize).is_some_and(|session| session.cancelled.iter().any(within))
     }
 
     /// The session, whatever phase it is in.

@@ -18,6 +18,7 @@ pub mod lifecycle;
 pub mod memory;
 pub mod messages;
 pub mod metrics;
+pub mod models;
 pub mod order;
 pub mod outages;
 pub mod persistence;
@@ -114,6 +115,7 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
         outages::CASES,
         shutdown::CASES,
         faults::CASES,
+        models::CASES,
     ];
     plain.into_iter().chain(device).chain(runtime).chain(grains).flatten()
 }

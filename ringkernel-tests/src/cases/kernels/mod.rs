@@ -37,10 +37,7 @@ use tables::{
     histogram_counts_every_element, histogram_of_special_values, scan_is_the_running_sum, scan_works_in_place,
     top_k_finds_the_largest, top_k_of_special_values,
 };
-use users::{
-    a_failure_of_a_kernel_is_its_calls_alone, a_kernel_computes_the_same_in_the_ring_and_beside_it,
-    a_specialization_is_there_for_the_next_call, work_beyond_the_placement_holds_up_no_other_grain,
-};
+use users::{a_kernel_computes_the_same_in_the_ring_and_beside_it, work_beyond_the_placement_holds_up_no_other_grain};
 use window::{
     window_constants_at_their_limits, window_refuses_what_is_not_finite, window_scores_agree, window_state_is_carried,
 };
@@ -98,7 +95,5 @@ pub const CASES: &[Case] = super::table!("kernels",
     Twins {
         a_kernel_computes_the_same_in_the_ring_and_beside_it => "Placement/same-result",
         work_beyond_the_placement_holds_up_no_other_grain => "Placement::InRingUpTo/beyond",
-        a_failure_of_a_kernel_is_its_calls_alone => "Status::KernelFault/alone",
-        a_specialization_is_there_for_the_next_call => "KernelSpec/own",
     }
 );

@@ -1,16 +1,16 @@
-//! Kernels of a user's own, registered by the path that the library's take: where they run, how they fail.
+//! Kernels of a user's own, registered by the path that the library's take: where they run.
 
 use std::sync::Arc;
 
 use gpubridge_abstractions::{
     BufferUse, CallShape, ComputeMessage, ElementType, KernelDeclaration, KernelId, KernelSpec, Parameters, Placement,
-    Status, Tolerance,
+    Tolerance,
 };
 use gpubridge_kernels::{Answer, CpuKernel, Invocation, Kernel};
 
 use crate::Context;
-use crate::rig::{Gate, OpenAtEnd, Rig, config, narrow, pattern, with_cache};
-use crate::twins::{COUNTER, NAMED, counter, named};
+use crate::rig::{Gate, OpenAtEnd, Rig, narrow, pattern};
+use crate::twins::{COUNTER, counter};
 
 /// The declaration of the `number`th kernel of a case: f32, no buffers, one scalar.
 fn declaration(number: u32, name: &'static str, placement: Placement) -> KernelDeclaration {
@@ -114,45 +114,4 @@ pub fn work_beyond_the_placement_holds_up_no_other_grain(context: &Context) {
     }
     gate.open();
     assert!(waiting.wait().expect("is answered").success);
-}
-
-/// Goal: whatever a kernel does wrong is a fault of its call alone. Method: panics in the ring, beside it and in the
-/// declaration's own code, a reach beyond a buffer, an answer too long; after each the lane goes on.
-pub fn a_failure_of_a_kernel_is_its_calls_alone(context: &Context) {
-    let panics = |number, name, placement| kernel(declaration(number, name, placement), |_, _| panic!("on purpose"));
-    let work_panics =
-        KernelDeclaration { work: |_| panic!("on purpose"), ..declaration(4, "work", Placement::InRingUpTo(1)) };
-    let kernels = [
-        panics(0, "panics in the ring", Placement::InRing),
-        panics(1, "panics beside", Placement::Beside),
-        kernel(declaration(2, "reaches beyond", Placement::InRing), |call, _| call.output.set(call.count, 1_u32)),
-        kernel(declaration(3, "answers too much", Placement::InRing), |_, answer| {
-            (0..15).for_each(|bits| answer.push_bits(bits));
-        }),
-        kernel(work_panics, |_, _| {}),
-        counter(),
-    ];
-    let rig = Rig::new(context.device_with(&kernels), narrow(8));
-    let session = rig.session(0);
-    let state = rig.allocate(session, 4);
-    for lap in 0..3 {
-        for number in 0..5 {
-            let response = rig.compute(session, spec(number), None).wait().expect("is answered");
-            assert_eq!((response.success, response.error), (false, Some(Status::KernelFault)), "kernel {number}");
-            assert_eq!(response.result.len_bytes(), 0, "a fault has no result");
-            assert_eq!(rig.run(session, COUNTER, Some(state)).result.u32_at(0), Some(lap * 5 + number + 1));
-        }
-    }
-}
-
-/// Goal: a call runs the specialization that it names, also the moment after that replaced another. Method: a cache of
-/// one slot, and two thousand specializations that answer their constants.
-pub fn a_specialization_is_there_for_the_next_call(context: &Context) {
-    let rig = Rig::new(context.device_with(&[named(&Arc::default())]), with_cache(config(), 1));
-    let session = rig.session(0);
-    for it in 0..2000 {
-        let response = rig.run(session, NAMED.with_constants([it * 20, it]), None);
-        assert_eq!((response.result.u32_at(0), response.result.u32_at(4)), (Some(it * 20), Some(it)));
-        assert!(!response.is_cache_hit);
-    }
 }
