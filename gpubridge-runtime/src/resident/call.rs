@@ -206,6 +206,7 @@ impl<'m, O: Operation> Call<'m, O> {
     /// # Behavior
     /// - **captured**: The data is captured: the caller's buffer is free when the call returns.
     /// - **dropped**: What was posted takes effect in order, its answer taken or not.
+    /// - **refused**: What is refused is an error here, also for a computation, and is not tried again.
     ///
     /// # Errors
     /// What is refused before it is submitted; failures of the device show in the answer only.
@@ -224,7 +225,12 @@ impl<'m, O: Operation> Call<'m, O> {
         let mut looks = 0_u32;
         while !self.submitted_whole {
             match self.submit_next() {
-                Progress::Done(answer) => return self.respond(answer).map(drop),
+                Progress::Done(answer) => {
+                    let refusal = answer.err();
+                    self.respond(answer)?;
+                    // A response that says so is no posted call either.
+                    return refusal.map_or(Ok(()), |refusal| Err(refusal.into_error("post")));
+                }
                 Progress::Failed(error) => return Err(error),
                 Progress::Piece => {}
                 Progress::Flying | Progress::Blocked => {

@@ -6,8 +6,9 @@ use std::task::{Context as TaskContext, Waker};
 use std::thread;
 use std::time::Duration;
 
-use gpubridge_abstractions::{ErrorKind, GpuMemoryHandle};
+use gpubridge_abstractions::{ErrorKind, GpuMemoryHandle, KernelId, KernelSpec};
 use gpubridge_grains::{GrainRef, Silo, wait};
+use gpubridge_kernels::id::FILL;
 
 use super::Case;
 use crate::Context;
@@ -27,6 +28,9 @@ pub const CASES: &[Case] = super::table!("futures",
         posted_data_is_captured => "Call::post/captured",
         a_call_that_was_posted_may_be_dropped => "Call::post/dropped",
         a_dropped_call_in_pieces_frees_its_grain_at_once => "Call/drop-in-pieces",
+    }
+    Compute {
+        a_post_that_is_refused_is_an_error => "Call::post/refused",
     }
     Twins {
         a_leaked_call_in_pieces_holds_its_grain_until_its_deadline => "Call/leak-in-pieces",
@@ -165,6 +169,19 @@ pub fn a_call_that_was_posted_may_be_dropped(context: &Context) {
         }
     }
     stop(silo);
+}
+
+/// Goal: a refused computation is no posted one, though its refusal would be a response. Method: an unknown kernel, and
+/// a buffer that is not live.
+pub fn a_post_that_is_refused_is_an_error(context: &Context) {
+    let rig = Rig::new(context.device(), config());
+    let session = rig.session(0);
+    let released = rig.allocate(session, 16);
+    rig.release(session, released);
+    for (kernel, output) in [(KernelSpec::new(KernelId(9999)), None), (KernelSpec::new(FILL), Some(released))] {
+        assert!(!rig.compute(session, kernel, output).wait().expect("is answered").success);
+        assert_eq!(kind(rig.compute(session, kernel, output).post()), ErrorKind::NotFound, "{kernel:?}");
+    }
 }
 
 /// Goal: a call in pieces that is polled once and never again does not hold its grain for ever. Method: begun

@@ -16,7 +16,6 @@ use crate::twins::{GATED, gated};
 /// All cases of the area.
 pub const CASES: &[Case] = super::table!("transfers",
     Memory {
-        every_size_around_the_limits_arrives => "ResidentMemory::write/any-range",
         offsets_that_are_not_aligned_arrive => "ResidentMemory::write/any-range",
         ranges_beyond_an_end_are_refused_and_change_nothing => "ResidentMemory::write/bounds",
         staged_ranges_beyond_the_staging_are_refused => "ResidentMemory::write/staged-range",
@@ -31,26 +30,6 @@ pub const CASES: &[Case] = super::table!("transfers",
         other_grains_go_on_during_a_long_transfer => "ResidentMemory::write/others-go-on",
     }
 );
-
-/// Goal: no size is special. Method: every size around inline, word and staging limits, at several offsets, with the
-/// bytes beside them watched.
-pub fn every_size_around_the_limits_arrives(context: &Context) {
-    const TOTAL: usize = 2000;
-    let rig = Rig::new(context.device(), narrow(8));
-    let session = rig.session(0);
-    let id = rig.allocate(session, TOTAL as u64);
-    let mut model = vec![0; TOTAL];
-    let sizes = (0..=72).chain(250..=262).chain([511, 512, 513, 767, 769, 1024, 1999]);
-    for (seed, size) in (0..).zip(sizes) {
-        for offset in [0, 1, 7, 8, TOTAL - size].into_iter().filter(|offset| offset + size <= TOTAL) {
-            let data = pattern(seed + offset as u64, size);
-            rig.try_write(session, id, offset as u64, &data).expect("is written");
-            model[offset..offset + size].copy_from_slice(&data);
-            assert_eq!(rig.try_read(session, id, offset as u64, size).expect("is read"), data, "{size} at {offset}");
-        }
-        assert!(rig.read(session, id, TOTAL) == model, "bytes beside a write of {size} were touched");
-    }
-}
 
 /// Goal: the last byte of an allocation of odd size. Method: 1,001 bytes, each written alone from the end.
 pub fn offsets_that_are_not_aligned_arrive(context: &Context) {
