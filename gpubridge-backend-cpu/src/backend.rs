@@ -8,8 +8,8 @@ use gpubridge_abstractions::{
     MemoryType, Ring, RingConfig,
 };
 use gpubridge_kernels::KernelLibrary;
+use gpubridge_kernels::device::KernelTable;
 
-use crate::kernels::KernelTable;
 use crate::memory::Heap;
 use crate::report;
 use crate::ring::CpuRing;
@@ -116,7 +116,7 @@ impl Device for CpuDevice {
     }
 
     fn compile(&self, spec: &KernelSpec, slot: u16) -> Result<(), Error> {
-        self.kernels.compile(spec, slot)
+        self.kernels.compile(spec, slot, "cpu.compile")
     }
 
     fn launch(&self, config: RingConfig) -> Result<Box<dyn Ring>, Error> {

@@ -16,8 +16,6 @@
 //! ```
 
 mod backend;
-mod executor;
-mod kernels;
 mod memory;
 mod report;
 mod ring;

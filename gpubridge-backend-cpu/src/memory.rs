@@ -11,12 +11,12 @@ use std::ptr::NonNull;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock, Weak};
 
-use gpubridge_abstractions::{DeviceBuffer, Error, ErrorKind, MemoryType, SharedMemory};
+use gpubridge_abstractions::{DeviceBuffer, Error, ErrorKind, MemoryType};
+use gpubridge_kernels::Elements;
+use gpubridge_kernels::device::{Block, DeviceMemory};
 
 /// Alignment of chunks and of device addresses given out for them.
 const ALIGNMENT: usize = 4096;
-/// Alignment of a block within its chunk.
-const BLOCK_ALIGNMENT: usize = 64;
 
 /// One piece of memory. It lives as long as a buffer or a bound slot refers to it.
 #[derive(Debug)]
@@ -47,83 +47,48 @@ pub(crate) struct Range {
 }
 
 impl Range {
-    /// Bytes that the slot may reach.
-    pub(crate) fn size_bytes(&self) -> usize {
-        self.size_bytes
-    }
-
     /// The whole 4-byte elements of the range.
     ///
     /// The caller is the one command at work on the range: the ring runs a grain's commands one at a time, and a block
     /// belongs to one grain. Two ranges of one command may be the same memory, hence cells.
-    pub(crate) fn elements(&self) -> &[Cell<u32>] {
-        // SAFETY: `offset` lies inside the chunk: `Heap::range` checked it.
+    fn elements(&self) -> &[Cell<u32>] {
+        // SAFETY: `offset` lies inside the chunk: `LaneHeap::block` checked it.
         let first = unsafe { self.chunk.bytes.add(self.offset) }.cast::<Cell<u32>>();
-        debug_assert!(first.is_aligned(), "blocks are aligned to 64 bytes");
+        debug_assert!(first.is_aligned(), "blocks are aligned to 4 bytes");
         // SAFETY: the range lies inside the chunk, is aligned and initialised (chunks are zeroed when reserved), and no
         // other thread touches it while the command runs, as said above.
         unsafe { std::slice::from_raw_parts(first.as_ptr(), self.size_bytes / 4) }
     }
+}
 
-    /// Copies `size_bytes` from `words` to `offset_bytes` on, under the same terms as [`Range::elements`].
-    ///
-    /// # Panics
-    /// When the target leaves the range or `words` holds fewer bytes; the executor checks both.
-    pub(crate) fn copy_in(&self, offset_bytes: usize, size_bytes: usize, words: &[AtomicU64]) {
-        let target = &self.bytes()[offset_bytes..offset_bytes + size_bytes];
-        let (whole, rest) = target.as_chunks::<8>();
-        for (bytes, word) in whole.iter().zip(words) {
-            let bytes = NonNull::from(bytes).cast::<[u8; 8]>();
-            // SAFETY: eight cells of bytes are eight bytes; they lie in the range, which this command alone works on.
-            // Relaxed: the command's header was read with Acquire before.
-            unsafe { bytes.write(word.load(Ordering::Relaxed).to_le_bytes()) }
-        }
-        if !rest.is_empty() {
-            let last = words[whole.len()].load(Ordering::Relaxed).to_le_bytes();
-            rest.iter().zip(last).for_each(|(cell, byte)| cell.set(byte));
-        }
+impl Block for Range {
+    #[inline]
+    fn size_bytes(&self) -> usize {
+        self.size_bytes
     }
 
-    /// Copies `size_bytes` from `offset_bytes` on into `words`, under the same terms as [`Range::elements`].
-    ///
-    /// # Panics
-    /// When the source leaves the range or `words` holds fewer bytes; the executor checks both.
-    pub(crate) fn copy_out(&self, offset_bytes: usize, size_bytes: usize, words: &[AtomicU64]) {
-        let source = &self.bytes()[offset_bytes..offset_bytes + size_bytes];
-        let (whole, rest) = source.as_chunks::<8>();
-        for (bytes, word) in whole.iter().zip(words) {
-            let bytes = NonNull::from(bytes).cast::<[u8; 8]>();
-            // SAFETY: eight cells of bytes are eight bytes; they lie in the range, which this command alone works on.
-            let value = unsafe { bytes.read() };
-            // Relaxed: the completion's header is stored with Release afterwards.
-            word.store(u64::from_le_bytes(value), Ordering::Relaxed);
-        }
-        if !rest.is_empty() {
-            let mut last = [0; 8];
-            last.iter_mut().zip(rest).for_each(|(byte, cell)| *byte = cell.get());
-            words[whole.len()].store(u64::from_le_bytes(last), Ordering::Relaxed);
-        }
-    }
-
-    /// Zeroes the first `size_bytes`, under the same terms as [`Range::elements`].
-    ///
-    /// # Panics
-    /// When the range is shorter; the executor checks it.
-    pub(crate) fn zero(&self, size_bytes: usize) {
-        self.bytes()[..size_bytes].iter().for_each(|cell| cell.set(0));
-    }
-
-    /// The same range, `size_bytes` long.
-    pub(crate) fn cut(mut self, size_bytes: usize) -> Self {
+    fn cut(mut self, size_bytes: usize) -> Self {
         self.size_bytes = self.size_bytes.min(size_bytes);
         self
     }
 
-    fn bytes(&self) -> &[Cell<u8>] {
-        // SAFETY: `offset` lies inside the chunk: `Heap::range` checked it.
-        let first = unsafe { self.chunk.bytes.add(self.offset) }.cast::<Cell<u8>>();
-        // SAFETY: as in `elements`; bytes need no alignment.
-        unsafe { std::slice::from_raw_parts(first.as_ptr(), self.size_bytes) }
+    #[inline]
+    fn lend(&self, offset_bytes: usize, size_bytes: usize, to: impl FnOnce(&mut [u8])) {
+        let end = offset_bytes.checked_add(size_bytes);
+        assert!(end.is_some_and(|end| end <= self.size_bytes), "the bytes lie in the range");
+        // SAFETY: `offset` lies inside the chunk: `LaneHeap::block` checked it. So do the bytes behind it up to the range's
+        // end, and these end before that.
+        let first = unsafe { self.chunk.bytes.add(self.offset + offset_bytes) };
+        // SAFETY: the bytes lie inside the chunk and are initialised (chunks are zeroed when reserved). Nobody else reads or
+        // writes them meanwhile: this command alone works on the range, and it is here.
+        to(unsafe { std::slice::from_raw_parts_mut(first.as_ptr(), size_bytes) });
+    }
+
+    #[inline]
+    fn with_elements(blocks: [Option<&Self>; 3], run: impl FnOnce(Elements<'_>, Elements<'_>, Elements<'_>)) {
+        // Each for itself: an array of them is moved on before it has left the store buffer.
+        let elements = |block: usize| Elements::new(blocks[block].map_or(&[], Range::elements));
+        run(elements(0), elements(1), elements(2));
     }
 }
 
@@ -163,22 +128,40 @@ impl Heap {
         chunks.insert(address, Arc::downgrade(&chunk));
         Ok(Box::new(Buffer { heap: Arc::clone(self), chunk, memory_type }))
     }
+}
 
-    /// The range at a device address, if it lies inside one chunk. `last` is the chunk of the lane's range before: a
-    /// weak reference, because a lane that is idle must not keep memory from being given back.
-    pub(crate) fn range(&self, address: u64, size_bytes: u64, last: &mut Weak<Chunk>) -> Option<Range> {
+/// The heap as one lane's commands reach it.
+#[derive(Debug)]
+pub(crate) struct LaneHeap {
+    heap: Arc<Heap>,
+    /// The chunk of the lane's range before: a weak reference, because a lane that is idle must not keep memory from
+    /// being given back.
+    last: Weak<Chunk>,
+}
+
+impl LaneHeap {
+    pub(crate) fn new(heap: Arc<Heap>) -> Self {
+        Self { heap, last: Weak::new() }
+    }
+}
+
+impl DeviceMemory for LaneHeap {
+    type Block = Range;
+
+    fn block(&mut self, address: u64, size_bytes: u64) -> Option<Range> {
         let within = |chunk: Arc<Chunk>| {
             let offset = usize::try_from(address.checked_sub(chunk.address)?).ok()?;
             let size_bytes = usize::try_from(size_bytes).ok()?;
             let fits = offset.checked_add(size_bytes)? <= chunk.layout.size();
-            (fits && offset.is_multiple_of(BLOCK_ALIGNMENT)).then_some(Range { chunk, offset, size_bytes })
+            // `Range::elements` stands on the alignment.
+            (fits && offset.is_multiple_of(align_of::<u32>())).then_some(Range { chunk, offset, size_bytes })
         };
-        if let Some(range) = last.upgrade().and_then(within) {
+        if let Some(range) = self.last.upgrade().and_then(within) {
             return Some(range);
         }
-        let chunks = self.chunks.read().unwrap_or_else(PoisonError::into_inner);
-        *last = Weak::clone(chunks.range(..=address).next_back()?.1);
-        last.upgrade().and_then(within)
+        let chunks = self.heap.chunks.read().unwrap_or_else(PoisonError::into_inner);
+        self.last = Weak::clone(chunks.range(..=address).next_back()?.1);
+        self.last.upgrade().and_then(within)
     }
 }
 
@@ -207,29 +190,5 @@ impl Drop for Buffer {
     fn drop(&mut self) {
         let mut chunks = self.heap.chunks.write().unwrap_or_else(PoisonError::into_inner);
         chunks.remove(&self.chunk.address);
-    }
-}
-
-/// A lane's memory: words on the host's heap, aligned to a cache line.
-#[derive(Debug)]
-pub(crate) struct LaneMemory {
-    words: Vec<AtomicU64>,
-    first: usize,
-    len: usize,
-}
-
-impl LaneMemory {
-    pub(crate) fn new(len: usize) -> Self {
-        const LINE_WORDS: usize = 8;
-        let words: Vec<AtomicU64> = (0..len + LINE_WORDS).map(|_| AtomicU64::new(0)).collect();
-        let first = words.as_ptr().align_offset(LINE_WORDS * size_of::<AtomicU64>());
-        Self { words, first, len }
-    }
-}
-
-impl SharedMemory for LaneMemory {
-    #[inline]
-    fn words(&self) -> &[AtomicU64] {
-        &self.words[self.first..self.first + self.len]
     }
 }

@@ -6,13 +6,12 @@ use std::thread::{self, JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{Error, ErrorKind, Lane, Ring, RingConfig};
+use gpubridge_kernels::device::{Executor, KernelCopy, KernelTable};
 use gpubridge_kernels::ring::layout::LaneLayout;
-use gpubridge_kernels::ring::{DeviceLane, HostCompletions, HostLane, Wake};
+use gpubridge_kernels::ring::{DeviceLane, HostCompletions, HostLane, HostMemory, Wake};
 
 use crate::backend::CpuConfig;
-use crate::executor::Executor;
-use crate::kernels::{KernelCopy, KernelTable};
-use crate::memory::{Heap, LaneMemory};
+use crate::memory::{Heap, LaneHeap};
 use crate::report;
 use crate::serve::{ServedLane, Server};
 use crate::worker::Worker;
@@ -115,7 +114,7 @@ impl Wake for Control {
 pub(crate) struct CpuRing {
     config: RingConfig,
     lanes: Mutex<Vec<Option<Lane>>>,
-    completions: Vec<HostCompletions<Arc<LaneMemory>>>,
+    completions: Vec<HostCompletions<Arc<HostMemory>>>,
     threads: Vec<(Arc<Control>, JoinHandle<()>)>,
 }
 
@@ -135,13 +134,13 @@ impl CpuRing {
         let (mut lanes, mut completions) = (Vec::new(), Vec::new());
         for index in 0..config.lanes as usize {
             let thread = index % controls.len();
-            let memory = Arc::new(LaneMemory::new(layout.words()));
+            let memory = Arc::new(HostMemory::new(layout));
             let wake: Arc<dyn Wake> = Arc::<Control>::clone(&controls[thread]);
             let host = HostLane::new(Arc::clone(&memory), layout, Some(wake));
             served[thread].push(ServedLane::new(
                 DeviceLane::new(memory, layout),
                 host.completions(),
-                Executor::new(Arc::clone(&heap), config.allocations),
+                Executor::new(LaneHeap::new(Arc::clone(&heap)), config.allocations),
             ));
             completions.push(host.completions());
             let lane = Lane { completions: Arc::new(host.completions()), submitter: Box::new(host.into_submitter()) };

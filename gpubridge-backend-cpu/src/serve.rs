@@ -6,11 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{Command, Completion, Opcode, Status};
-use gpubridge_kernels::ring::{DeviceLane, HostCompletions, Reply};
+use gpubridge_kernels::device::{Executor, KernelCopy};
+use gpubridge_kernels::ring::{DeviceLane, HostCompletions, HostMemory, Reply};
 
-use crate::executor::Executor;
-use crate::kernels::KernelCopy;
-use crate::memory::LaneMemory;
+use crate::memory::LaneHeap;
 use crate::ring::{Control, Phase};
 use crate::worker::{Origin, Worker, sampled_ns};
 
@@ -43,9 +42,9 @@ impl Arrival {
 /// One lane as its ring thread sees it.
 #[derive(Debug)]
 pub(crate) struct ServedLane {
-    pub(crate) device: DeviceLane<Arc<LaneMemory>>,
-    pub(crate) completions: HostCompletions<Arc<LaneMemory>>,
-    pub(crate) executor: Executor,
+    pub(crate) device: DeviceLane<Arc<HostMemory>>,
+    pub(crate) completions: HostCompletions<Arc<HostMemory>>,
+    pub(crate) executor: Executor<LaneHeap>,
     batch: Box<[Arrival; BATCH]>,
     // Grains whose work is beside the ring, with the commands that wait behind it.
     held: HashMap<u32, VecDeque<(Command, Reply)>>,
@@ -58,9 +57,9 @@ pub(crate) struct ServedLane {
 
 impl ServedLane {
     pub(crate) fn new(
-        device: DeviceLane<Arc<LaneMemory>>,
-        completions: HostCompletions<Arc<LaneMemory>>,
-        executor: Executor,
+        device: DeviceLane<Arc<HostMemory>>,
+        completions: HostCompletions<Arc<HostMemory>>,
+        executor: Executor<LaneHeap>,
     ) -> Self {
         let batch = Box::new(std::array::from_fn(|_| Arrival::none()));
         Self { device, completions, executor, batch, held: HashMap::new(), resumed: Vec::new(), executed: 0, worked: 0 }
@@ -168,7 +167,7 @@ impl ServedLane {
 /// Answers those that are done. One after the other with nothing between: the stores to their lines wait for the host's
 /// copies of them, side by side as long as no others come between.
 #[inline]
-fn answer(device: &DeviceLane<Arc<LaneMemory>>, done: &mut [Arrival]) {
+fn answer(device: &DeviceLane<Arc<HostMemory>>, done: &mut [Arrival]) {
     for arrival in done {
         if let Some(reply) = arrival.reply.take() {
             device.complete(reply, &arrival.answer);

@@ -6,9 +6,10 @@ use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use gpubridge_abstractions::Completion;
+use gpubridge_kernels::device::Task;
 use gpubridge_kernels::ring::{Reply, Wake};
 
-use crate::executor::Task;
+use crate::memory::Range;
 
 /// Which command of which lane a task belongs to.
 #[derive(Debug)]
@@ -18,7 +19,7 @@ pub(crate) struct Origin {
     pub(crate) reply: Reply,
 }
 
-type Work = (Origin, Box<Task>);
+type Work = (Origin, Box<Task<Range>>);
 
 /// A ring thread's workers: one for kernels, and one for zeroing, which always ends and need not wait for a kernel that
 /// may not. Each runs its tasks in the order they came; at most a ring's slots are under way.
@@ -47,7 +48,7 @@ impl Worker {
     }
 
     /// Hands a task over.
-    pub(crate) fn submit(&mut self, origin: Origin, task: Box<Task>) {
+    pub(crate) fn submit(&mut self, origin: Origin, task: Box<Task<Range>>) {
         self.outstanding += 1;
         let tasks = match &*task {
             Task::Kernel { .. } => &self.kernels,

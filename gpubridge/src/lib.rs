@@ -49,3 +49,8 @@ pub fn backends(library: kernels::KernelLibrary) -> runtime::BackendRegistry {
 #[cfg(doctest)]
 #[doc = include_str!("../../README.md")]
 struct Readme;
+
+/// The same of the guide to backends.
+#[cfg(doctest)]
+#[doc = include_str!("../../docs/backend-guide.md")]
+struct BackendGuide;

@@ -28,6 +28,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod device;
 mod element;
 mod kernel;
 pub mod library;

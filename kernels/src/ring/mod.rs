@@ -10,11 +10,13 @@
 //! - a slot's staging area belongs to the device from the command until its answer.
 //!
 //! [`layout`] is the one description of the memory, [`HostLane`] the host half, [`DeviceLane`] the device half for
-//! devices that run Rust. Both are generic over the atomic word, so that loom can take its place in the tests.
+//! devices that run Rust, [`HostMemory`] what lies between them where such a device is a thread of the host. Both halves
+//! are generic over the atomic word, so that loom can take its place in the tests.
 
 mod device;
 mod host;
 pub mod layout;
+mod memory;
 mod slot;
 mod word;
 
@@ -25,4 +27,5 @@ mod tests;
 
 pub use device::{DeviceLane, Reply};
 pub use host::{HostCompletions, HostLane, HostSubmitter, Wake};
+pub use memory::HostMemory;
 pub use word::{Word, Words};

@@ -1,17 +1,20 @@
-//! The kernel table: what the ring threads find under a kernel slot.
+//! A device's kernels by slot.
 
 use std::fmt;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use crate::{CpuKernel, KernelLibrary};
 use gpubridge_abstractions::{Error, ErrorKind, KernelDeclaration, KernelSpec};
-use gpubridge_kernels::{CpuKernel, KernelLibrary};
 
 /// A kernel specialized by element type and constants.
-pub(crate) struct Compiled {
-    pub(crate) declaration: KernelDeclaration,
-    pub(crate) constants: [u32; 2],
-    pub(crate) run: CpuKernel,
+pub struct Compiled {
+    /// What the kernel says of itself.
+    pub declaration: KernelDeclaration,
+    /// The constants that it was compiled with.
+    pub constants: [u32; 2],
+    /// Its twin.
+    pub run: CpuKernel,
 }
 
 impl fmt::Debug for Compiled {
@@ -22,21 +25,29 @@ impl fmt::Debug for Compiled {
 
 type Slots = Vec<Option<Arc<Compiled>>>;
 
-/// The device's kernels by slot. Written rarely, by `compile`; each ring thread keeps a copy.
+/// A device's kernels by slot. Written rarely, by [`KernelTable::compile`]; each ring thread keeps a [`KernelCopy`].
 #[derive(Debug)]
-pub(crate) struct KernelTable {
+pub struct KernelTable {
     library: Arc<KernelLibrary>,
     slots: Mutex<Slots>,
     version: AtomicU64,
 }
 
 impl KernelTable {
-    pub(crate) fn new(library: Arc<KernelLibrary>) -> Self {
+    /// A table without kernels, for those of `library`.
+    pub fn new(library: Arc<KernelLibrary>) -> Self {
         Self { library, slots: Mutex::default(), version: AtomicU64::new(0) }
     }
 
-    pub(crate) fn compile(&self, spec: &KernelSpec, slot: u16) -> Result<(), Error> {
-        let refuse = |kind, why: String| Err(Error::new(kind, "cpu.compile", why));
+    /// Compiles the CPU twin of `spec` into `slot`, as [`Device::compile`] asks; `operation` is the caller's, for the
+    /// error. No lock is held while it compiles.
+    ///
+    /// # Errors
+    /// Those of [`Device::compile`]. The slot is unchanged then.
+    ///
+    /// [`Device::compile`]: gpubridge_abstractions::Device::compile
+    pub fn compile(&self, spec: &KernelSpec, slot: u16, operation: &'static str) -> Result<(), Error> {
+        let refuse = |kind, why: String| Err(Error::new(kind, operation, why));
         let Some(kernel) = self.library.find(spec.id) else {
             let names: Vec<_> = self.library.kernels().iter().map(|kernel| kernel.declaration.name).collect();
             return refuse(
@@ -82,22 +93,24 @@ impl KernelTable {
     }
 }
 
-/// A ring thread's copy of the table.
+/// A ring thread's copy of a [`KernelTable`].
 #[derive(Debug)]
-pub(crate) struct KernelCopy {
+pub struct KernelCopy {
     table: Arc<KernelTable>,
     slots: Slots,
     version: u64,
 }
 
 impl KernelCopy {
-    pub(crate) fn new(table: Arc<KernelTable>) -> Self {
+    /// A copy that is filled by its first [`KernelCopy::refresh`].
+    pub fn new(table: Arc<KernelTable>) -> Self {
         Self { table, slots: Vec::new(), version: 0 }
     }
 
-    /// Takes over what was compiled before the commands polled last were submitted.
+    /// Takes over what was compiled. To be called after polling and before executing: the commands that were polled may
+    /// have been submitted after a compilation.
     #[inline]
-    pub(crate) fn refresh(&mut self) {
+    pub fn refresh(&mut self) {
         // Acquire: pairs with the Release in `KernelTable::compile`.
         let version = self.table.version.load(Ordering::Acquire);
         if version != self.version {
@@ -106,8 +119,9 @@ impl KernelCopy {
         }
     }
 
+    /// The kernel in this slot.
     #[inline]
-    pub(crate) fn find(&self, slot: u16) -> Option<&Arc<Compiled>> {
+    pub fn find(&self, slot: u16) -> Option<&Arc<Compiled>> {
         self.slots.get(usize::from(slot))?.as_ref()
     }
 }

@@ -1,0 +1,17 @@
+//! What a device that runs Rust is made of, beside its half of the ring: its kernels by slot, and the rules of commands.
+//!
+//! [`KernelTable`] is where [`Device::compile`] puts a kernel, [`KernelCopy`] what a ring thread reads of it.
+//! [`Executor`] executes the commands of one lane over a [`DeviceMemory`]: it keeps the allocation table and checks
+//! slot, generation, owner and bounds, whatever the host has checked.
+//!
+//! [`Device::compile`]: gpubridge_abstractions::Device::compile
+
+mod executor;
+mod kernels;
+mod memory;
+#[cfg(test)]
+mod tests;
+
+pub use executor::{Call, Executor, Task, Zeroing};
+pub use kernels::{Compiled, KernelCopy, KernelTable};
+pub use memory::{Block, DeviceMemory};
