@@ -31,6 +31,13 @@ pub fn parking() -> CpuConfig {
     config
 }
 
+/// No ring thread: the test's own threads serve.
+pub fn served_by_callers() -> CpuConfig {
+    let mut config = CpuConfig::default();
+    config.served_by_callers = true;
+    config
+}
+
 pub struct Bench {
     pub device: Arc<dyn Device>,
     pub ring: Box<dyn Ring>,
@@ -48,7 +55,11 @@ impl Bench {
     }
 
     pub fn inactive(library: KernelLibrary, config: RingConfig) -> Self {
-        let device = open(library, parking());
+        Self::inactive_with(library, config, parking())
+    }
+
+    pub fn inactive_with(library: KernelLibrary, config: RingConfig, cpu: CpuConfig) -> Self {
+        let device = open(library, cpu);
         let ring = device.launch(config).unwrap();
         let lane = BenchLane(ring.take_lane(0).unwrap());
         Self { device, ring, lane }

@@ -1,6 +1,7 @@
 //! The CPU backend, tested through the traits alone.
 
 mod bench;
+mod callers;
 mod compute;
 mod copies;
 mod device;

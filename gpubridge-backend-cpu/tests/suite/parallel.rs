@@ -7,7 +7,7 @@ use gpubridge_abstractions::{Command, DeviceSlot, MemoryType, Opcode, RingConfig
 use gpubridge_backend_cpu::CpuConfig;
 use gpubridge_kernels::KernelLibrary;
 
-use crate::bench::{Bench, BenchLane, GRAIN, HANG, SMALL, echo, open, parking, transfer};
+use crate::bench::{Bench, BenchLane, GRAIN, HANG, SMALL, echo, open, parking, served_by_callers, transfer};
 
 #[test]
 fn a_parked_ring_wakes_for_every_command() {
@@ -85,4 +85,9 @@ fn two_lanes_of_two_ring_threads() {
 #[test]
 fn five_lanes_of_two_ring_threads_that_spin() {
     lanes_side_by_side(5, 2, CpuConfig::default());
+}
+
+#[test]
+fn five_lanes_whose_callers_serve_each_other() {
+    lanes_side_by_side(5, 0, served_by_callers());
 }
