@@ -95,7 +95,9 @@ impl Place {
 
     fn turn(&mut self) -> bool {
         let any = self.server.turn();
-        self.beside.iter().for_each(Tasks::do_waiting);
+        if !self.server.worker.is_idle() {
+            self.beside.iter().for_each(Tasks::do_waiting);
+        }
         any
     }
 }
