@@ -101,3 +101,45 @@ impl Place {
         any
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+    use std::thread;
+    use std::time::Duration;
+
+    use gpubridge_abstractions::{Command, Opcode, Ring, RingConfig, Taken};
+    use gpubridge_kernels::KernelLibrary;
+
+    use crate::CpuConfig;
+    use crate::kernels::KernelTable;
+    use crate::ring::CpuRing;
+
+    /// Goal: a doorbell that comes when somebody is about to leave, having looked for the last time, is served. Method:
+    /// the place is kept while another thread submits and rings.
+    #[test]
+    fn a_doorbell_waits_for_a_caller_who_is_about_to_leave() {
+        let cpu = CpuConfig { served_by_callers: true, ..CpuConfig::default() };
+        let kernels = Arc::new(KernelTable::new(Arc::new(KernelLibrary::empty())));
+        let config = RingConfig { lanes: 1, ..RingConfig::default() };
+        let ring = CpuRing::launch(config, cpu, kernels, Arc::default()).unwrap();
+        ring.activate(Duration::from_secs(60)).unwrap();
+        let mut lane = ring.take_lane(0).unwrap();
+        let place = ring.callers().place.lock();
+        thread::scope(|scope| {
+            scope.spawn(move || {
+                let command = Command::new(Opcode::Echo, 1, [5; 7]);
+                let mut ticket = lane.submitter.try_submit(&command, &[]).unwrap();
+                lane.submitter.doorbell();
+                let taken = lane.completions.take(&mut ticket, &mut []);
+                assert!(matches!(taken, Taken::Ready(_)), "{taken:?} when the doorbell returned");
+            });
+            while !place.as_ref().unwrap().server.lanes[0].device.has_news() {
+                thread::yield_now();
+            }
+            // The doorbell follows at once; however late it comes, it has to be served.
+            (0..1000).for_each(|_| thread::yield_now());
+            drop(place);
+        });
+    }
+}

@@ -178,6 +178,11 @@ impl CpuRing {
         Ok(ring)
     }
 
+    #[cfg(test)]
+    pub(crate) fn callers(&self) -> &Callers {
+        self.callers.as_ref().expect("the ring was launched to be served by its callers")
+    }
+
     /// Brings whoever serves into `phase`.
     fn move_to(&self, phase: Phase, deadline: Duration, operation: &'static str) -> Result<(), Error> {
         let until = Instant::now() + deadline.min(LONGEST_WAIT);
