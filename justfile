@@ -11,6 +11,14 @@ test:
 bench:
     cargo bench --workspace
 
+# The instructions of the hot paths against the table; needs valgrind.
+instructions:
+    .ci/instructions
+
+# Writes the table's section for this compiler and processor.
+instructions-update:
+    .ci/instructions --update
+
 # The flights of 2013, one actor per aircraft, every score checked.
 demo:
     cargo run --release

@@ -23,12 +23,20 @@ pub struct CpuConfig {
     /// How long a ring thread without work spins before it parks. Ignored where there is only one core: it parks at
     /// once.
     pub spin: Duration,
+    /// Whether rings have no threads at all: whoever rings a lane's doorbell, or activates the ring, serves all its
+    /// lanes there and then, work beside the ring included, and answers are there when the call returns. One calling
+    /// thread then is the only one, so that a test or a simulation runs alike each time. The two fields above are
+    /// ignored.
+    ///
+    /// A kernel that does not end keeps its caller, whatever the deadline; and one caller's work is another's wait. A
+    /// kernel must not wait for another command of its ring.
+    pub served_by_callers: bool,
 }
 
 impl Default for CpuConfig {
-    /// Half of the cores, and 100 µs.
+    /// Half of the cores, 100 µs, and threads that serve.
     fn default() -> Self {
-        Self { ring_threads: 0, spin: Duration::from_micros(100) }
+        Self { ring_threads: 0, spin: Duration::from_micros(100), served_by_callers: false }
     }
 }
 

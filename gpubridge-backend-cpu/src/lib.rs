@@ -2,7 +2,8 @@
 //!
 //! It really copies and really computes, and says that it is the CPU. Each ring is served by threads that own dequeue →
 //! dispatch → complete: they spin while there is work and park when there is none. Kernels that declare themselves
-//! beside the ring, and large zeroing, run on a worker thread, ordered with their grain only.
+//! beside the ring, and large zeroing, run on a worker thread, ordered with their grain only. For runs that shall be alike
+//! each time, [`CpuConfig::served_by_callers`] does without threads.
 //!
 //! ```
 //! use gpubridge_abstractions::{Backend, DeviceIndex};
@@ -16,6 +17,7 @@
 //! ```
 
 mod backend;
+mod callers;
 mod memory;
 mod report;
 mod ring;

@@ -11,6 +11,7 @@ use gpubridge_kernels::ring::layout::LaneLayout;
 use gpubridge_kernels::ring::{DeviceLane, HostCompletions, HostLane, HostMemory, Wake};
 
 use crate::backend::CpuConfig;
+use crate::callers::Callers;
 use crate::memory::{Heap, LaneHeap};
 use crate::report;
 use crate::serve::{ServedLane, Server};
@@ -36,7 +37,7 @@ impl Phase {
     }
 }
 
-/// What the ring tells a ring thread, and how far that has followed.
+/// What the ring tells whoever serves it, and how far that has followed.
 #[derive(Debug)]
 pub(crate) struct Control {
     wanted: AtomicU8,
@@ -46,7 +47,7 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             wanted: AtomicU8::new(Phase::Inactive as u8),
             reached: Mutex::new(Phase::Inactive),
@@ -115,11 +116,14 @@ pub(crate) struct CpuRing {
     config: RingConfig,
     lanes: Mutex<Vec<Option<Lane>>>,
     completions: Vec<HostCompletions<Arc<HostMemory>>>,
-    threads: Vec<(Arc<Control>, JoinHandle<()>)>,
+    controls: Vec<Arc<Control>>,
+    // Either threads serve, or callers do.
+    threads: Vec<JoinHandle<()>>,
+    callers: Option<Arc<Callers>>,
 }
 
 impl CpuRing {
-    /// Launches the ring's threads, inactive. The configuration was checked.
+    /// Launches the ring's threads, if it has any, inactive. The configuration was checked.
     pub(crate) fn launch(
         config: RingConfig,
         cpu: CpuConfig,
@@ -127,17 +131,25 @@ impl CpuRing {
         heap: Arc<Heap>,
     ) -> Result<Self, Error> {
         let cores = report::cores() as u32;
-        let wanted = if cpu.ring_threads == 0 { cores / 2 } else { cpu.ring_threads };
+        let callers = cpu.served_by_callers.then(|| Arc::new(Callers::default()));
+        let wanted = match cpu.ring_threads {
+            _ if callers.is_some() => 1,
+            0 => cores / 2,
+            threads => threads,
+        };
         let controls: Vec<_> = (0..wanted.clamp(1, config.lanes)).map(|_| Arc::new(Control::new())).collect();
         let layout = LaneLayout::new(config.slots, config.staging_bytes);
         let mut served: Vec<Vec<ServedLane>> = controls.iter().map(|_| Vec::new()).collect();
         let (mut lanes, mut completions) = (Vec::new(), Vec::new());
         for index in 0..config.lanes as usize {
-            let thread = index % controls.len();
+            let server = index % controls.len();
             let memory = Arc::new(HostMemory::new(layout));
-            let wake: Arc<dyn Wake> = Arc::<Control>::clone(&controls[thread]);
+            let wake: Arc<dyn Wake> = match &callers {
+                Some(callers) => Arc::<Callers>::clone(callers),
+                None => Arc::<Control>::clone(&controls[server]),
+            };
             let host = HostLane::new(Arc::clone(&memory), layout, Some(wake));
-            served[thread].push(ServedLane::new(
+            served[server].push(ServedLane::new(
                 DeviceLane::new(memory, layout),
                 host.completions(),
                 Executor::new(LaneHeap::new(Arc::clone(&heap)), config.allocations),
@@ -146,23 +158,38 @@ impl CpuRing {
             let lane = Lane { completions: Arc::new(host.completions()), submitter: Box::new(host.into_submitter()) };
             lanes.push(Some(lane));
         }
-        let mut ring = Self { config, lanes: Mutex::new(lanes), completions, threads: Vec::new() };
-        for (index, (control, lanes)) in controls.into_iter().zip(served).enumerate() {
+        let lanes = Mutex::new(lanes);
+        let mut ring = Self { config, lanes, completions, controls, threads: Vec::new(), callers };
+        for (index, lanes) in served.into_iter().enumerate() {
             let spin = if cores == 1 { Duration::ZERO } else { cpu.spin };
+            let control = Arc::clone(&ring.controls[index]);
             let kernels = KernelCopy::new(Arc::clone(&kernels));
-            let started = start(index, Arc::clone(&control), lanes, kernels, spin).map_err(|error| {
+            if let Some(callers) = &ring.callers {
+                let (worker, beside) = Worker::without_threads();
+                callers.begin(Server { lanes, kernels, worker, control, spin }, beside);
+                continue;
+            }
+            let started = start(index, control, lanes, kernels, spin).map_err(|error| {
                 Error::new(ErrorKind::Io, "cpu.launch", "a ring thread could not be started").with_source(error)
             })?;
-            ring.threads.push((control, started));
+            ring.threads.push(started);
         }
         Ok(ring)
     }
 
-    /// Brings all threads into `phase`.
+    #[cfg(test)]
+    pub(crate) fn callers(&self) -> &Callers {
+        self.callers.as_ref().expect("the ring was launched to be served by its callers")
+    }
+
+    /// Brings whoever serves into `phase`.
     fn move_to(&self, phase: Phase, deadline: Duration, operation: &'static str) -> Result<(), Error> {
         let until = Instant::now() + deadline.min(LONGEST_WAIT);
-        let wanted = self.threads.iter().all(|(control, _)| control.want(phase));
-        let mut reached = self.threads.iter().map(|(control, _)| control.wait_reached(phase, until));
+        let wanted = self.controls.iter().all(|control| control.want(phase));
+        if let Some(callers) = &self.callers {
+            callers.visit_until(until);
+        }
+        let mut reached = self.controls.iter().map(|control| control.wait_reached(phase, until));
         let other = if wanted { reached.find(|reached| *reached != phase) } else { Some(Phase::Terminated) };
         match other {
             None => Ok(()),
@@ -172,9 +199,7 @@ impl CpuRing {
             Some(_) => Err(Error::new(
                 ErrorKind::Timeout,
                 operation,
-                format!(
-                    "a ring thread is still at work after {deadline:?}: a kernel may not end; wait longer or restart"
-                ),
+                format!("the ring is still at work after {deadline:?}: a kernel may not end; wait longer or restart"),
             )),
         }
     }
@@ -223,7 +248,7 @@ impl Drop for CpuRing {
         // A thread that does not end in time is left to itself: it owns what it works on.
         if self.terminate(DROP_DEADLINE).is_ok() {
             // A thread that panicked has said so on standard error; there is nothing left of it to end.
-            self.threads.drain(..).for_each(|(_, thread)| drop(thread.join()));
+            self.threads.drain(..).for_each(|thread| drop(thread.join()));
         }
     }
 }

@@ -175,7 +175,7 @@ fn answer(device: &DeviceLane<Arc<HostMemory>>, done: &mut [Arrival]) {
     }
 }
 
-/// A ring thread.
+/// A ring thread, or what its place is taken by: see `callers`.
 #[derive(Debug)]
 pub(crate) struct Server {
     pub(crate) lanes: Vec<ServedLane>,
@@ -220,8 +220,9 @@ impl Server {
         }
     }
 
+    /// Does what has arrived. Returns whether there was anything.
     #[inline]
-    fn turn(&mut self) -> bool {
+    pub(crate) fn turn(&mut self) -> bool {
         let mut any = false;
         while let Some((origin, completion)) = self.worker.try_result() {
             self.finish(origin, &completion);
@@ -241,7 +242,7 @@ impl Server {
 
     /// Waits for the work that was started beside the ring; starts no more. Returns false when another phase is wanted
     /// before that work has ended.
-    fn finish_started(&mut self, wanted: Phase) -> bool {
+    pub(crate) fn finish_started(&mut self, wanted: Phase) -> bool {
         loop {
             if wanted == Phase::Terminated {
                 // Whatever does not end holds nobody else up.
@@ -261,8 +262,8 @@ impl Server {
         }
     }
 
-    /// The end of the thread, after everything was answered.
-    fn end(mut self) {
+    /// The end of the ring, after everything was answered.
+    pub(crate) fn end(mut self) {
         // Submissions have been refused for a while: this is for the ones that were under way then.
         self.lanes.iter_mut().for_each(ServedLane::cancel);
         self.lanes.iter().for_each(|lane| lane.completions.device_ended());

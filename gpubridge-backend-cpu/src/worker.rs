@@ -29,22 +29,35 @@ pub(crate) struct Worker {
     zeroing: Sender<Work>,
     results: Receiver<(Origin, Completion)>,
     outstanding: usize,
-    threads: [JoinHandle<()>; 2],
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// The tasks of one worker, and where their results go.
+#[derive(Debug)]
+pub(crate) struct Tasks {
+    inbox: Receiver<Work>,
+    outbox: Sender<(Origin, Completion)>,
 }
 
 impl Worker {
     /// Starts the threads of ring thread `index`, which is woken for every result.
     pub(crate) fn start(index: usize, ring_thread: &Arc<dyn Wake>) -> std::io::Result<Self> {
+        let (mut worker, [kernels, zeroing]) = Self::without_threads();
+        for (name, tasks) in [("work", kernels), ("zero", zeroing)] {
+            let ring_thread = Arc::clone(ring_thread);
+            let builder = thread::Builder::new().name(format!("gpubridge-{name}-{index}"));
+            worker.threads.push(builder.spawn(move || tasks.work(&*ring_thread))?);
+        }
+        Ok(worker)
+    }
+
+    /// Without threads: whoever serves the ring does the tasks.
+    pub(crate) fn without_threads() -> (Self, [Tasks; 2]) {
         let (outbox, results) = channel();
-        let start = |name: String| -> std::io::Result<(Sender<Work>, JoinHandle<()>)> {
-            let (tasks, inbox) = channel();
-            let (outbox, ring_thread) = (outbox.clone(), Arc::clone(ring_thread));
-            let thread = thread::Builder::new().name(name).spawn(move || work(inbox, &outbox, &*ring_thread))?;
-            Ok((tasks, thread))
-        };
-        let (kernels, kernel_thread) = start(format!("gpubridge-work-{index}"))?;
-        let (zeroing, zeroing_thread) = start(format!("gpubridge-zero-{index}"))?;
-        Ok(Self { kernels, zeroing, results, outstanding: 0, threads: [kernel_thread, zeroing_thread] })
+        let (kernels, kernel_inbox) = channel();
+        let (zeroing, zeroing_inbox) = channel();
+        let tasks = [kernel_inbox, zeroing_inbox].map(|inbox| Tasks { inbox, outbox: outbox.clone() });
+        (Self { kernels, zeroing, results, outstanding: 0, threads: Vec::new() }, tasks)
     }
 
     /// Hands a task over.
@@ -82,18 +95,31 @@ impl Worker {
     }
 }
 
-fn work(inbox: Receiver<Work>, outbox: &Sender<(Origin, Completion)>, ring_thread: &dyn Wake) {
-    for (origin, task) in inbox {
-        let started = Instant::now();
-        let mut completion = task.run();
-        completion.device_time_ns = sampled_ns(started);
-        // Memory that the task alone kept alive is freed here, not by the ring thread.
-        drop(task);
-        if outbox.send((origin, completion)).is_err() {
-            return;
+impl Tasks {
+    /// Does all tasks that ever come, as a thread.
+    fn work(self, ring_thread: &dyn Wake) {
+        for work in self.inbox {
+            if self.outbox.send(perform(work)).is_err() {
+                return;
+            }
+            ring_thread.wake();
         }
-        ring_thread.wake();
     }
+
+    /// Does the tasks that have come.
+    pub(crate) fn do_waiting(&self) {
+        for work in self.inbox.try_iter() {
+            self.outbox.send(perform(work)).expect("the worker takes its results");
+        }
+    }
+}
+
+fn perform((origin, task): Work) -> (Origin, Completion) {
+    let started = Instant::now();
+    let mut completion = task.run();
+    completion.device_time_ns = sampled_ns(started);
+    // The task ends here: memory that it alone kept alive is not freed by the ring thread.
+    (origin, completion)
 }
 
 /// The time since `started` as a completion carries it: at least 1, because 0 means that nobody looked.

@@ -4,11 +4,15 @@ use std::sync::Arc;
 use std::thread;
 
 use gpubridge_abstractions::{Backend, Device, DeviceIndex, DeviceKind, MemoryType};
-use gpubridge_backend_cpu::CpuBackend;
+use gpubridge_backend_cpu::{CpuBackend, CpuConfig};
 use gpubridge_kernels::{KernelLibrary, library};
 
 pub fn open(library: KernelLibrary) -> Arc<dyn Device> {
-    CpuBackend::new(library).open(DeviceIndex(0)).unwrap()
+    open_with(library, CpuConfig::default())
+}
+
+pub fn open_with(library: KernelLibrary, config: CpuConfig) -> Arc<dyn Device> {
+    CpuBackend::new(library).with_config(config).open(DeviceIndex(0)).unwrap()
 }
 
 #[test]
