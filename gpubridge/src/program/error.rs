@@ -69,6 +69,12 @@ pub enum Error {
     /// The demonstration did not see what its data set holds.
     #[error("the demonstration expected {expected} but saw {seen}")]
     Demonstration { expected: String, seen: String },
+    /// A page has no place for a report.
+    #[error("cannot put a report into {name}: {source}")]
+    Markers { name: String, source: gpubridge::figures::MissingMarker },
+    /// Something that was measured failed; the report says what.
+    #[error("{failed} of {parts} parts of the benchmark failed; the first, {part}: {message}")]
+    Bench { failed: usize, parts: usize, part: &'static str, message: String },
     /// The engine behind the actors failed, or broke its promises.
     #[error("{0}")]
     Engine(#[from] EngineError),
@@ -104,9 +110,11 @@ impl Error {
             Error::ReaderGone => 0,
             Error::Interrupted => EXIT_INTERRUPTED,
             Error::Engine(EngineError::Backend(_)) => EXIT_BAD_INPUT,
-            Error::Verification { .. } | Error::Demonstration { .. } | Error::Engine(_) | Error::Signals(_) => {
-                EXIT_FAILED
-            }
+            Error::Verification { .. }
+            | Error::Demonstration { .. }
+            | Error::Bench { .. }
+            | Error::Engine(_)
+            | Error::Signals(_) => EXIT_FAILED,
             _ => EXIT_BAD_INPUT,
         }
     }

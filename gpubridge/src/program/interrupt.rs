@@ -1,6 +1,6 @@
 //! Ctrl-C, SIGTERM and SIGHUP: stop soon, leave no temporary file behind, exit with 130.
 //!
-//! The row loop looks at a flag. A thread that is blocked in the system (a pipe that gives nothing,
+//! The row loop looks at a flag, and so does what works in parts. A thread that is blocked in the system (a pipe that gives nothing,
 //! or takes nothing) cannot look, so after a grace period the program is ended from outside it.
 
 use std::fs;
@@ -26,15 +26,32 @@ pub fn install() -> Result<(), Error> {
     let handler = || {
         REQUESTED.store(true, Ordering::Relaxed);
         thread::sleep(GRACE);
-        // Held until the process ends: the file cannot be moved to its place any more.
-        let mut temporary = lock();
-        if let Some(path) = temporary.take() {
-            let _ = fs::remove_file(path);
-        }
-        let _ = writeln!(io::stderr(), "error: {}", Error::Interrupted);
-        process::exit(i32::from(EXIT_INTERRUPTED));
+        end();
     };
     ctrlc::set_handler(handler).map_err(|error| Error::Signals(error.to_string()))
+}
+
+/// Begins to watch for signals, for work in parts that [`check`]s between them and reports what it has: the first signal
+/// asks it to stop, and `asked` is said, for a part may take a while; the next one ends the program at once.
+pub fn install_between_parts(asked: &'static str) -> Result<(), Error> {
+    let handler = move || {
+        if REQUESTED.swap(true, Ordering::Relaxed) {
+            end();
+        }
+        let _ = writeln!(io::stderr(), "{asked}");
+    };
+    ctrlc::set_handler(handler).map_err(|error| Error::Signals(error.to_string()))
+}
+
+/// Ends the program.
+fn end() {
+    // Held until the process ends: the file cannot be moved to its place any more.
+    let mut temporary = lock();
+    if let Some(path) = temporary.take() {
+        let _ = fs::remove_file(path);
+    }
+    let _ = writeln!(io::stderr(), "error: {}", Error::Interrupted);
+    process::exit(i32::from(EXIT_INTERRUPTED));
 }
 
 /// Stops with an error if a signal has come.

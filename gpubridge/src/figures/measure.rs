@@ -4,12 +4,19 @@ use std::fmt;
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
+use serde::Serialize;
 
-/// The quantiles of one round, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default)]
+/// Quantiles of latencies, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Quantiles {
+    /// The median.
+    #[serde(rename = "p50_ns")]
     pub p50: f64,
+    /// The 99th percentile.
+    #[serde(rename = "p99_ns")]
     pub p99: f64,
+    /// The 99.9th percentile.
+    #[serde(rename = "p999_ns")]
     pub p999: f64,
 }
 
@@ -19,7 +26,15 @@ impl fmt::Display for Quantiles {
     }
 }
 
+impl Quantiles {
+    /// Those of a round that has one number only.
+    pub(super) fn of_one(number: f64) -> Self {
+        Self { p50: number, p99: number, p999: number }
+    }
+}
+
 /// The latencies of one round.
+#[derive(Debug)]
 pub struct Latencies(Histogram<u64>);
 
 impl Latencies {
@@ -35,6 +50,11 @@ impl Latencies {
     /// Records a time, rounded up: a mean over a group of calls may fall between two nanoseconds.
     pub fn record(&mut self, ns: f64) {
         self.0.saturating_record(ns.ceil() as u64);
+    }
+
+    /// How many were recorded.
+    pub fn len(&self) -> u64 {
+        self.0.len()
     }
 
     pub fn quantiles(&self) -> Quantiles {
@@ -70,6 +90,26 @@ impl Rounds {
     pub fn best(&self) -> f64 {
         self.0.iter().map(|round| round.p50).fold(f64::INFINITY, f64::min)
     }
+}
+
+/// What one call of a group costs: `groups` groups of `GROUP` calls between two readings of the clock each, so that reading
+/// the clock is not most of what is measured.
+pub fn in_groups(groups: usize, mut call: impl FnMut(u64)) -> Quantiles {
+    let mut latencies = Latencies::new();
+    for group in 0..groups as u64 {
+        let started = Instant::now();
+        (group * GROUP as u64..(group + 1) * GROUP as u64).for_each(&mut call);
+        latencies.record(per_call(started));
+    }
+    latencies.quantiles()
+}
+
+/// Calls between two readings of the clock where one call is shorter than a reading.
+pub const GROUP: usize = 32;
+
+/// Nanoseconds per call of the group that began at `started`.
+pub fn per_call(started: Instant) -> f64 {
+    started.elapsed().as_nanos() as f64 / GROUP as f64
 }
 
 /// Runs all sides once per round, in turn, after one round that does not count.
