@@ -149,7 +149,7 @@ impl Charts {
             .margin(16)
             .x_label_area_size(56)
             .y_label_area_size(84)
-            .build_cartesian_2d(1.0..most * 1.02, low..100.05)?;
+            .build_cartesian_2d(1.0..most * 1.02, low..100.1)?;
         chart
             .configure_mesh()
             .x_desc("footprint: peak reserved bytes / peak live bytes")
@@ -161,7 +161,7 @@ impl Charts {
             .light_line_style(WHITE.mix(0.0))
             .draw()?;
         let target = ShapeStyle::from(BLACK.mix(0.4)).stroke_width(1);
-        let bars = [vec![(1.0, 99.0), (1.5, 99.0)], vec![(1.5, 99.0), (1.5, 100.05)]];
+        let bars = [vec![(1.0, 99.0), (1.5, 99.0)], vec![(1.5, 99.0), (1.5, 100.1)]];
         chart
             .draw_series(bars.into_iter().map(|line| PathElement::new(line, target)))?
             .label("target: ≥ 99 % at ≤ 1.5 ×")

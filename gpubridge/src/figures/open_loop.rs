@@ -12,7 +12,7 @@ use gpubridge_grains::{GrainBatch, Silo};
 use super::Effort;
 use super::kernel::{call, check};
 use super::line::{Draft, Table};
-use super::measure::{Latencies, median};
+use super::measure::{Latencies, Rounds, median};
 use super::pipeline::computation;
 use super::subject::{Actor, Subject};
 
@@ -22,40 +22,51 @@ const DEPTH: NonZeroUsize = NonZeroUsize::new(256).expect("it is not 0");
 const SHARES: [u32; 2] = [50, 80];
 
 pub fn run(subject: &Subject, effort: Effort, table: &mut Table) {
-    let (rounds, calls) = (effort.of(11), effort.of(400_000));
+    let (rounds, calls) = (effort.of(41), effort.of(100_000));
     let silo = subject.silo();
     let actor = Actor::new(&silo, 1);
-    // The peak is what the same loop does when every call is due at once, clock readings and checks included.
-    let peak = || offer(&silo, &actor, calls, 0.0, &mut Latencies::new());
-    peak();
-    let peak_ns = median((0..rounds).map(|_| peak()));
-    let peak_m_per_s = 1e3 / peak_ns;
+    let mut outcome = SHARES.map(|_| Offered::default());
+    let mut peaks_ns = Vec::with_capacity(rounds);
+    for round in 0..=rounds {
+        // The peak is what the same loop does when every call is due at once, clock readings and checks included. Each
+        // round has its own: what other load leaves of the machine changes between rounds.
+        let peak_ns = offer(&silo, &actor, calls, 0.0, &mut Latencies::new());
+        for (share, offered) in SHARES.iter().zip(&mut outcome) {
+            let interval_ns = peak_ns * 100.0 / f64::from(*share);
+            let mut latencies = Latencies::new();
+            let took_ns = offer(&silo, &actor, calls, interval_ns, &mut latencies);
+            // The first round warms up.
+            if round > 0 {
+                offered.rounds.0.push(latencies.quantiles());
+                offered.achieved.push(100.0 * interval_ns / took_ns);
+            }
+        }
+        peaks_ns.extend((round > 0).then_some(peak_ns));
+    }
+    let peak = 1e3 / median(peaks_ns);
     table.add(
-        Draft::value("peak of the open loop's caller", peak_m_per_s, "M/s", 2)
+        Draft::value("peak of the open loop's caller", peak, "M/s", 2)
             .under(format!("1 grain, 1 thread, up to {DEPTH} in flight; {rounds} rounds of {calls} calls, median")),
     );
-    let mut offered = SHARES.map(|_| (Latencies::new(), Vec::with_capacity(rounds)));
-    for _ in 0..rounds {
-        for (share, (latencies, took)) in SHARES.iter().zip(&mut offered) {
-            took.push(offer(&silo, &actor, calls, interval_ns(peak_ns, *share), latencies));
-        }
-    }
-    for (share, (latencies, took)) in SHARES.into_iter().zip(offered) {
-        let interval_ns = interval_ns(peak_ns, share);
-        let achieved = 100.0 * interval_ns / median(took);
+    for (share, Offered { rounds: each, achieved }) in SHARES.into_iter().zip(outcome) {
+        let worst = each.0.iter().map(|round| round.p999).fold(0.0, f64::max);
         let conditions = format!(
-            "latency from the intended start; offered {:.2} M/s at fixed intervals, achieved {achieved:.1} % of that; \
-             {rounds} rounds of {calls} calls in one histogram",
-            1e3 / interval_ns
+            "latency from the intended start; calls at fixed intervals, {share} % of their round's peak, of which \
+             {:.1} % were achieved; {rounds} rounds of {calls} calls, medians; worst round's p99.9 {worst:.0} ns",
+            median(achieved)
         );
         let figure = format!("grain's call in an open loop, {share} % of the peak");
-        table.add(Draft::latency(figure, latencies.quantiles()).under(conditions));
-        table.charts.latency(format!("open loop, {share} % of peak"), latencies.quantiles());
+        table.add(Draft::latency(figure, each.middle()).under(conditions));
+        table.charts.latency(format!("open loop, {share} % of peak"), each.middle());
     }
 }
 
-fn interval_ns(peak_ns: f64, share: u32) -> f64 {
-    peak_ns * 100.0 / f64::from(share)
+/// What the rounds at one rate came to.
+#[derive(Default)]
+struct Offered {
+    rounds: Rounds,
+    /// Percent of the rate that was offered.
+    achieved: Vec<f64>,
 }
 
 /// Offers `calls` calls from one thread, call `x` at `x · interval_ns` from the start, and records their latencies from
@@ -78,7 +89,7 @@ fn offer(silo: &Silo, actor: &Actor, calls: usize, interval_ns: f64, latencies: 
         let due = if interval_ns > 0.0 { calls.min((elapsed_ns() / interval_ns) as u64 + 1) } else { calls };
         batch.submit((submitted..due).map(|x| computation(actor, x)), &mut take);
         submitted = due;
-        // The older half, and so the only one: the longer the queue, the more is submitted at once next time.
+        // The older half, a single one included: what came meanwhile goes together, so the longer the queue, the more at once.
         for _ in 0..batch.len().div_ceil(2) {
             batch.next().into_iter().for_each(&mut take);
         }
