@@ -9,7 +9,7 @@ test:
     cargo test --workspace
 
 bench:
-    cargo bench --workspace
+    cargo run --release -- bench --markdown docs/benchmarks.md --svg docs/benchmarks
 
 # The flights of 2013, one actor per aircraft, every score checked.
 demo:

@@ -79,6 +79,12 @@ mod tests {
     }
 
     #[test]
+    fn the_page_of_the_project_has_its_place() {
+        let page = include_str!("../../../docs/benchmarks.md");
+        assert!(between_markers(page, "new").unwrap().contains("\n\nnew\n\n"));
+    }
+
+    #[test]
     fn a_marker_that_is_missing_is_named() {
         let of = |page: &str| between_markers(page, "new").unwrap_err();
         assert_eq!(of("no place"), MissingMarker(BEGIN));
