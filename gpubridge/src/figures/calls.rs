@@ -8,7 +8,7 @@ use super::Effort;
 use super::bare::BareRing;
 use super::kernel::{call, check};
 use super::line::{Draft, Table};
-use super::measure::{Latencies, Quantiles, in_turn};
+use super::measure::{Latencies, Quantiles, Rounds, in_turn, in_units};
 use super::subject::{Actor, Subject};
 
 pub fn run(subject: &Subject, effort: Effort, table: &mut Table) {
@@ -28,14 +28,14 @@ pub fn run(subject: &Subject, effort: Effort, table: &mut Table) {
         }],
     );
     let times = format!("closed loop; {rounds} rounds of {calls} calls in turn, medians");
-    let under = |best: f64| format!("{times}; best round {best:.0} ns");
+    let under = |best: f64| format!("{times}; best round {}", in_units(best));
     table.add(Draft::latency("bare ring, one call at a time", bare.middle()).under(under(bare.best())));
     table.add(
         Draft::latency("grain's spinning call, 64-byte command", spinning.middle())
             .p50_at_most(subject.bar(200.0, 2_500.0))
             .under(under(spinning.best())),
     );
-    let ratio = |side: &super::measure::Rounds| side.ratio_to(&bare);
+    let ratio = |side: &Rounds| side.ratio_to(&bare);
     table.add(
         Draft::value("the same beside the bare ring", ratio(&spinning), "× bare ring", 2)
             .at_most(2.2)

@@ -13,7 +13,7 @@ use gpubridge_kernels::{Answer, CpuKernel, Elements, Invocation, library};
 use super::Effort;
 use super::kernel::{call, call_twin, check};
 use super::line::{Draft, Table};
-use super::measure::{GROUP, Latencies, Quantiles, Rounds, in_groups, in_turn, per_call};
+use super::measure::{GROUP, Latencies, Quantiles, Rounds, in_groups, in_turn, in_units, per_call};
 use super::subject::{Actor, Subject};
 use super::transfers::{BLOCK, fill};
 use crate::{GpuMemoryHandle, KernelSpec, MemoryType, PAYLOAD_WORDS, Parameters, Scalars};
@@ -25,7 +25,9 @@ const ELEMENTS: usize = 1 << 20;
 fn ratio(figure: &str, ours: &Rounds, plain: &Rounds, how: &str) -> Draft {
     let (own, other) = (ours.middle().p50, plain.middle().p50);
     Draft::value(figure, ours.ratio_to(plain), "× plain", 2).under(format!(
-        "ours {own:.0} ns, plain {other:.0} ns, medians; {} rounds in turn, median of their ratios; {how}",
+        "ours {}, plain {}, medians; {} rounds in turn, median of their ratios; {how}",
+        in_units(own),
+        in_units(other),
         ours.0.len()
     ))
 }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::Area;
 use super::charts::Charts;
-use super::measure::Quantiles;
+use super::measure::{Quantiles, in_units};
 
 /// What came out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -97,7 +97,7 @@ impl Draft {
     /// With a bar for the median of latencies, in nanoseconds.
     pub fn p50_at_most(self, ns: f64) -> Self {
         match self.measured {
-            Measured::Latency(Quantiles { p50, .. }) => self.judged(format!("p50 ≤ {}", spelled(ns)), p50 <= ns),
+            Measured::Latency(Quantiles { p50, .. }) => self.judged(format!("p50 ≤ {}", in_units(ns)), p50 <= ns),
             _ => self,
         }
     }
@@ -105,7 +105,7 @@ impl Draft {
     /// With a bar for the 99th percentile of latencies, in nanoseconds.
     pub fn p99_at_most(self, ns: f64) -> Self {
         match self.measured {
-            Measured::Latency(Quantiles { p99, .. }) => self.judged(format!("p99 ≤ {}", spelled(ns)), p99 <= ns),
+            Measured::Latency(Quantiles { p99, .. }) => self.judged(format!("p99 ≤ {}", in_units(ns)), p99 <= ns),
             _ => self,
         }
     }
@@ -134,15 +134,6 @@ impl Draft {
     /// With the conditions under which it was measured.
     pub fn under(self, conditions: impl Into<String>) -> Self {
         Self { conditions: conditions.into(), ..self }
-    }
-}
-
-/// Nanoseconds in the unit that keeps them short.
-fn spelled(ns: f64) -> String {
-    match ns {
-        1e6.. => format!("{} ms", ns / 1e6),
-        1e3.. => format!("{} µs", ns / 1e3),
-        _ => format!("{ns} ns"),
     }
 }
 

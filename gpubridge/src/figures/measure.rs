@@ -22,8 +22,23 @@ pub struct Quantiles {
 
 impl fmt::Display for Quantiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "p50 {:.0} ns, p99 {:.0} ns, p99.9 {:.0} ns", self.p50, self.p99, self.p999)
+        write!(f, "p50 {}, p99 {}, p99.9 {}", in_units(self.p50), in_units(self.p99), in_units(self.p999))
     }
+}
+
+/// Nanoseconds to three digits, in the unit that keeps them short.
+pub fn in_units(ns: f64) -> String {
+    match ns {
+        1e6.. => format!("{} ms", rounded(ns / 1e6)),
+        1e3.. => format!("{} µs", rounded(ns / 1e3)),
+        _ => format!("{} ns", rounded(ns)),
+    }
+}
+
+/// To three digits, but whole from a hundred on.
+fn rounded(number: f64) -> f64 {
+    let scale = 10_f64.powi(2 - (number.max(1.0).log10().floor() as i32).min(2));
+    (number * scale).round() / scale
 }
 
 impl Quantiles {
@@ -131,4 +146,15 @@ pub fn clock_cost_ns() -> f64 {
         latencies.since(Instant::now());
     }
     latencies.quantiles().p50
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nanoseconds_are_spelled_short() {
+        let spelled = [7.0, 250.4, 1_234.0, 2_500.0, 10_000.0, 2_500_000.0, 324e6].map(in_units);
+        assert_eq!(spelled, ["7 ns", "250 ns", "1.23 µs", "2.5 µs", "10 µs", "2.5 ms", "324 ms"]);
+    }
 }

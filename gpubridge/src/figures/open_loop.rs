@@ -12,7 +12,7 @@ use gpubridge_grains::{GrainBatch, Silo};
 use super::Effort;
 use super::kernel::{call, check};
 use super::line::{Draft, Table};
-use super::measure::{Latencies, Rounds, median};
+use super::measure::{Latencies, Rounds, in_units, median};
 use super::pipeline::computation;
 use super::subject::{Actor, Subject};
 
@@ -52,8 +52,9 @@ pub fn run(subject: &Subject, effort: Effort, table: &mut Table) {
         let worst = each.0.iter().map(|round| round.p999).fold(0.0, f64::max);
         let conditions = format!(
             "latency from the intended start; calls at fixed intervals, {share} % of their round's peak, of which \
-             {:.1} % were achieved; {rounds} rounds of {calls} calls, medians; worst round's p99.9 {worst:.0} ns",
-            median(achieved)
+             {:.1} % were achieved; {rounds} rounds of {calls} calls, medians; worst round's p99.9 {}",
+            median(achieved),
+            in_units(worst)
         );
         let figure = format!("grain's call in an open loop, {share} % of the peak");
         table.add(Draft::latency(figure, each.middle()).under(conditions));

@@ -44,7 +44,7 @@ pub fn many_grains(subject: &Subject, effort: Effort, table: &mut Table) {
         for threads in [1, 2] {
             let shape = Shape::new(effort, threads, DEPTHS[4]);
             let [bare, ours] = compare(&silo, &actors[..grains], shape);
-            let figure = format!("pipelined, {grains} grains, {threads} threads");
+            let figure = format!("pipelined, {}, {}", counted(grains, "grain"), counted(threads, "thread"));
             table.add(Draft::value(figure, rate(&ours), "M/s", 2).at_least(bar).under(beside(&bare, &ours, shape)));
         }
     }
@@ -77,6 +77,10 @@ fn compare(silo: &Silo, actors: &[Actor], shape: Shape) -> [Rounds; 2] {
     )
 }
 
+fn counted(number: usize, what: &str) -> String {
+    if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
+}
+
 fn m_per_s(ns: f64) -> f64 {
     1e3 / ns
 }
@@ -89,7 +93,7 @@ fn beside(bare: &Rounds, ours: &Rounds, shape: Shape) -> String {
     let Shape { depth, calls, rounds, .. } = shape;
     format!(
         "{depth} in flight per thread; {rounds} rounds of {calls} calls, median; best round {:.1} M/s; {:.2} × the bare \
-         ring's {:.0} M/s, run in turn",
+         ring's {:.1} M/s, run in turn",
         m_per_s(ours.best()),
         1.0 / ours.ratio_to(bare),
         rate(bare)

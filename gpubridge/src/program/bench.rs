@@ -15,7 +15,8 @@ use super::report;
 pub fn run(args: &BenchArgs) -> Result<(), Error> {
     let selection = figures::select(&args.backend).map_err(EngineError::Backend)?;
     check_targets(args)?;
-    interrupt::install_between_parts("stopping after this part; once more stops at once")?;
+    interrupt::install_to_report()?;
+    report::write("Ctrl-C stops after the part that is running, a second one at once\n", true)?;
     let parts = Part::of(args.one_area());
     let go_on = || interrupt::check().is_ok();
     let report = figures::run(&selection, &parts, args.quick, go_on).map_err(EngineError::Device)?;

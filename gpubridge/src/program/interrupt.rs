@@ -1,6 +1,6 @@
 //! Ctrl-C, SIGTERM and SIGHUP: stop soon, leave no temporary file behind, exit with 130.
 //!
-//! The row loop looks at a flag, and so does what works in parts. A thread that is blocked in the system (a pipe that gives nothing,
+//! The row loop looks at a flag, as a stress run does before each operation. A thread that is blocked in the system (a pipe that gives nothing,
 //! or takes nothing) cannot look, so after a grace period the program is ended from outside it.
 
 use std::fs;
@@ -23,27 +23,28 @@ static TEMPORARY: Mutex<Option<PathBuf>> = Mutex::new(None);
 
 /// Begins to watch for signals.
 pub fn install() -> Result<(), Error> {
-    let handler = || {
+    watch(|| {
         REQUESTED.store(true, Ordering::Relaxed);
         thread::sleep(GRACE);
         end();
-    };
-    ctrlc::set_handler(handler).map_err(|error| Error::Signals(error.to_string()))
+    })
 }
 
-/// Begins to watch for signals, for work in parts that [`check`]s between them and reports what it has: the first signal
-/// asks it to stop, and `asked` is said, for a part may take a while; the next one ends the program at once.
-pub fn install_between_parts(asked: &'static str) -> Result<(), Error> {
-    let handler = move || {
+/// Begins to watch for signals, for a run that reports what it has done until then: it is asked by the first one, and
+/// ended at once by the second.
+pub fn install_to_report() -> Result<(), Error> {
+    watch(|| {
         if REQUESTED.swap(true, Ordering::Relaxed) {
             end();
         }
-        let _ = writeln!(io::stderr(), "{asked}");
-    };
+    })
+}
+
+fn watch(handler: impl FnMut() + Send + 'static) -> Result<(), Error> {
     ctrlc::set_handler(handler).map_err(|error| Error::Signals(error.to_string()))
 }
 
-/// Ends the program.
+/// Ends the program from outside whatever it is at.
 fn end() {
     // Held until the process ends: the file cannot be moved to its place any more.
     let mut temporary = lock();
@@ -54,9 +55,14 @@ fn end() {
     process::exit(i32::from(EXIT_INTERRUPTED));
 }
 
+/// Whether a signal has come.
+pub fn requested() -> bool {
+    REQUESTED.load(Ordering::Relaxed)
+}
+
 /// Stops with an error if a signal has come.
 pub fn check() -> Result<(), Error> {
-    if REQUESTED.load(Ordering::Relaxed) { Err(Error::Interrupted) } else { Ok(()) }
+    if requested() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 /// From now on `path` is removed when a signal ends the program.
