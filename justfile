@@ -9,7 +9,7 @@ test:
     cargo test --workspace
 
 bench:
-    cargo bench --workspace
+    cargo run --release -- bench --markdown docs/benchmarks.md --svg docs/benchmarks
 
 # The instructions of the hot paths against the table; needs valgrind.
 instructions:

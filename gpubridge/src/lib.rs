@@ -26,6 +26,10 @@
 //! ```
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "program")]
+#[doc(hidden)]
+pub mod figures;
+
 use std::sync::Arc;
 
 pub use gpubridge_abstractions::*;

@@ -172,6 +172,11 @@ pub fn replay(trace: Trace, pool: &mut Pool) -> Result<(), Error> {
     Ok(())
 }
 
+/// A size of the documents' workload: 1, 2, 4, 8 or 16 KiB four times in five, else 3, 6, 12 or 24 KiB.
+pub fn documents_size_bytes(random: &mut SplitMix) -> u64 {
+    if random.between(1, 100) <= 80 { KIB << random.between(0, 4) } else { (3 * KIB) << random.between(0, 3) }
+}
+
 /// SplitMix64, a small random generator: traces must not change with the version of a library.
 #[derive(Clone, Debug)]
 pub struct SplitMix(u64);
@@ -204,5 +209,18 @@ impl SplitMix {
     pub fn log_between(&mut self, low: u64, high: u64) -> u64 {
         let (low, high) = ((low as f64).ln(), (high as f64).ln());
         (low + self.unit() * (high - low)).exp() as u64
+    }
+
+    /// A rank below `ranks`, which is at least 1; rank r is drawn with a weight of (r + 1) to the power of −`exponent`.
+    pub fn zipf(&mut self, ranks: u32, exponent: f64) -> u32 {
+        let weight = |rank: u32| (1e9 / f64::from(rank + 1).powf(exponent)) as u64;
+        let mut at = self.between(0, (0..ranks).map(weight).sum::<u64>() - 1);
+        (0..ranks)
+            .find(|rank| {
+                let is_here = at < weight(*rank);
+                at = at.saturating_sub(weight(*rank));
+                is_here
+            })
+            .unwrap_or(0)
     }
 }

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use gpubridge::figures::Area;
 
 use super::error::Error;
 use super::stress;
@@ -29,6 +30,8 @@ pub enum Command {
     Stream(StreamArgs),
     /// Run the actors hard and long, with exact accounts at the end
     Stress(StressArgs),
+    /// Measure the figures that the project promises, beside their targets
+    Bench(BenchArgs),
 }
 
 /// Options of `gpubridge conformance`.
@@ -54,6 +57,48 @@ pub enum Format {
     Markdown,
     /// An object per backend; an array of them if there are several.
     Json,
+}
+
+/// Options of `gpubridge bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// What to measure
+    #[arg(value_name = "AREA", default_value = BenchArgs::ALL, value_parser = BenchArgs::areas())]
+    pub area: String,
+    /// Backend to run on, by name, or `auto`
+    #[arg(long, default_value = "auto")]
+    pub backend: String,
+    /// A smoke run of seconds: it shows that everything runs, its figures mean nothing
+    #[arg(long)]
+    pub quick: bool,
+    /// Write the report as one JSON object to this file (`-` is standard output, in place of the tables)
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Put the tables between the two marker lines of this file
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Draw latency.svg, throughput.svg and hit-rate.svg into this folder, which is made if need be
+    #[arg(long, value_name = "DIR")]
+    pub svg: Option<PathBuf>,
+}
+
+impl BenchArgs {
+    /// The name of all areas together.
+    const ALL: &str = "all";
+
+    fn areas() -> PossibleValuesParser {
+        PossibleValuesParser::new(Area::ALL.map(Area::name).into_iter().chain([Self::ALL]))
+    }
+
+    /// Whether the report goes to standard output as JSON.
+    pub fn json_to_standard_output(&self) -> bool {
+        self.json.as_deref() == Some(Path::new("-"))
+    }
+
+    /// The one area asked for; `None` for all.
+    pub fn one_area(&self) -> Option<Area> {
+        Area::ALL.into_iter().find(|area| area.name() == self.area)
+    }
 }
 
 /// Options of `gpubridge stream`.

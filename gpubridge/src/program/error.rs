@@ -75,6 +75,12 @@ pub enum Error {
     /// A stress run saw what must not be: counts that differ, contents that differ, a call that failed.
     #[error("{faults}")]
     Stress { faults: String },
+    /// A page has no place for a report.
+    #[error("cannot put a report into {name}: {source}")]
+    Markers { name: String, source: gpubridge::figures::MissingMarker },
+    /// Something that was measured failed; the report says what.
+    #[error("{failed} of {parts} parts of the benchmark failed; the first, {part}: {message}")]
+    Bench { failed: usize, parts: usize, part: &'static str, message: String },
     /// The engine behind the actors failed, or broke its promises.
     #[error("{0}")]
     Engine(#[from] EngineError),
@@ -114,6 +120,7 @@ impl Error {
             | Error::Demonstration { .. }
             | Error::Conformance { .. }
             | Error::Stress { .. }
+            | Error::Bench { .. }
             | Error::Engine(_)
             | Error::Signals(_) => EXIT_FAILED,
             _ => EXIT_BAD_INPUT,

@@ -6,9 +6,10 @@
 //! - `engine`: the seam to the actors; `window`: the same arithmetic in plain memory
 //! - `pipeline`, `reorder`: rows in, scores out, in input order
 //! - `tally`, `reference`, `verify`, `output`, `report`, `progress`: what becomes of the scores
-//! - `stream`, `compare`, `demonstration`, `devices`, `conformance`, `stress`: the commands
+//! - `stream`, `compare`, `demonstration`, `devices`, `conformance`, `stress`, `bench`: the commands
 
 mod actors;
+mod bench;
 mod cli;
 mod compare;
 mod conformance;
@@ -62,5 +63,6 @@ fn dispatch(command: Option<Command>) -> Result<(), Error> {
         Some(Command::Conformance(args)) => conformance::run(&args),
         Some(Command::Stress(args)) => stress::run(&args),
         Some(Command::Stream(args)) => stream::run(&stream::Plan::from(args)).map(drop),
+        Some(Command::Bench(args)) => bench::run(&args),
     }
 }

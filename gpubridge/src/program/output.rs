@@ -1,4 +1,4 @@
-//! `--output`: the scores as CSV, all or nothing where the target allows it.
+//! Files of results, all or nothing where the target allows it; `--output`: the scores as CSV.
 //!
 //! A file is written beside its target, synced, and moved there at the end, so that a run that
 //! fails leaves what was there before. A pipe or a device is written as the scores come.
@@ -22,7 +22,11 @@ const LINKS_MAX: usize = 40;
 
 /// The lines `row,key,value,score`, on their way.
 #[derive(Debug)]
-pub struct ScoreFile {
+pub struct ScoreFile(OutputFile);
+
+/// What is written to a target, on its way.
+#[derive(Debug)]
+struct OutputFile {
     writer: BufWriter<File>,
     name: String,
     target: Target,
@@ -55,16 +59,14 @@ pub fn is_standard_output(path: &Path) -> bool {
 impl ScoreFile {
     /// Opens the target and writes the header line.
     pub fn create(path: &Path) -> Result<Self, Error> {
-        let name = path.display().to_string();
-        let (file, target) = open(path).map_err(|source| Error::Write { name: name.clone(), source })?;
-        let mut created = ScoreFile { writer: BufWriter::with_capacity(BUFFER_BYTES, file), name, target };
-        created.check(|writer| writer.write_all(b"row,key,value,score\n"))?;
-        Ok(created)
+        let mut file = OutputFile::create(path)?;
+        file.check(|writer| writer.write_all(b"row,key,value,score\n"))?;
+        Ok(Self(file))
     }
 
     /// Writes one line. The value is a number as it was read: it never needs quotes.
     pub fn write_row(&mut self, row: u64, key: &[u8], value: &[u8], score: f32) -> Result<(), Error> {
-        self.check(|writer| {
+        self.0.check(|writer| {
             write!(writer, "{row},")?;
             write_field(writer, key)?;
             writer.write_all(b",")?;
@@ -76,7 +78,33 @@ impl ScoreFile {
     }
 
     /// Writes what is still in memory and puts the file in its place.
-    pub fn commit(mut self) -> Result<(), Error> {
+    pub fn commit(self) -> Result<(), Error> {
+        self.0.commit()
+    }
+}
+
+/// Writes `text` to `path`, in place of what was there.
+pub fn replace(path: &Path, text: &str) -> Result<(), Error> {
+    let mut file = OutputFile::create(path)?;
+    file.check(|writer| writer.write_all(text.as_bytes()))?;
+    file.commit()
+}
+
+/// Finds out whether [`replace`] could write to `path` now; leaves everything as it is.
+pub fn check(path: &Path) -> Result<(), Error> {
+    // Opening a pipe would begin what is to come later.
+    let is_direct = fs::metadata(path).is_ok_and(|metadata| !metadata.is_file() && !metadata.is_dir());
+    if is_direct { Ok(()) } else { OutputFile::create(path).map(drop) }
+}
+
+impl OutputFile {
+    fn create(path: &Path) -> Result<Self, Error> {
+        let name = path.display().to_string();
+        let (file, target) = open(path).map_err(|source| Error::Write { name: name.clone(), source })?;
+        Ok(Self { writer: BufWriter::with_capacity(BUFFER_BYTES, file), name, target })
+    }
+
+    fn commit(mut self) -> Result<(), Error> {
         self.check(|writer| writer.flush())?;
         let Target::Beside { temporary, path } = &mut self.target else { return Ok(()) };
         let Some(temporary) = temporary.take() else { return Ok(()) };
@@ -98,7 +126,7 @@ impl ScoreFile {
     }
 }
 
-impl Drop for ScoreFile {
+impl Drop for OutputFile {
     fn drop(&mut self) {
         if let Target::Beside { temporary, .. } = &mut self.target
             && let Some(temporary) = temporary.take()

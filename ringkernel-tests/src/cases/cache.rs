@@ -68,19 +68,6 @@ pub fn its_size_is_what_it_holds_not_what_it_was_asked(context: &Context) {
     assert!((metrics.kernel_cache_hit_rate - 0.9).abs() < 1e-12);
 }
 
-/// The ranks of a Zipf distribution over `kernels` with exponent 1.2.
-fn zipf(kernels: u32, random: &mut SplitMix) -> u32 {
-    let weight = |rank: u32| (1e9 / f64::from(rank + 1).powf(1.2)) as u64;
-    let mut at = random.between(0, (0..kernels).map(weight).sum::<u64>() - 1);
-    (0..kernels)
-        .find(|rank| {
-            let here = at < weight(*rank);
-            at = at.saturating_sub(weight(*rank));
-            here
-        })
-        .unwrap_or(0)
-}
-
 /// Goal: at least 95 % hits with more kernels than slots under Zipf popularity, counted exactly. Method: 130 kernels,
 /// 100 slots, 10,000 calls from seed 42; each answer names its kernel; compilations are counted outside.
 pub fn popular_kernels_stay_when_there_are_more_than_slots(context: &Context) {
@@ -89,7 +76,7 @@ pub fn popular_kernels_stay_when_there_are_more_than_slots(context: &Context) {
     let session = rig.session(0);
     let mut random = SplitMix::new(42);
     for _ in 0..10_000 {
-        let which = zipf(130, &mut random);
+        let which = random.zipf(130, 1.2);
         answers(rig.compute(session, number(which), None), which);
     }
     let (hits, misses) = hits_and_misses(&rig);

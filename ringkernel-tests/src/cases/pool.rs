@@ -6,7 +6,7 @@ use std::thread;
 
 use gpubridge_abstractions::{AllocationId, ReleaseMessage};
 use gpubridge_runtime::SessionId;
-use gpubridge_runtime::pool::trace::SplitMix;
+use gpubridge_runtime::pool::trace::{SplitMix, documents_size_bytes};
 
 use super::Case;
 use crate::Context;
@@ -70,24 +70,20 @@ pub fn fifty_threads_allocate_16_kib_each(context: &Context) {
     assert_eq!(rig.memory.metrics().used_pool_size_bytes, 50 * SIZE as u64);
 }
 
-/// A size of the documents' workload: 1, 2, 4, 8 or 16 KiB four times in five, else 3, 6, 12 or 24 KiB.
-fn size_bytes(random: &mut SplitMix) -> u64 {
-    if random.between(1, 100) <= 80 { KIB << random.between(0, 4) } else { (3 * KIB) << random.between(0, 3) }
-}
-
 /// Goal: the hit rate of a realistic workload, beside what it costs. Method: 10,000 operations from seed 42 at steady
 /// turnover: 256 live blocks, and each operation releases one at random and allocates another.
 pub fn steady_turnover_hits_nine_times_in_ten(context: &Context) {
     let rig = Rig::new(context.device(), config());
     let session = rig.session(0);
     let mut random = SplitMix::new(42);
-    let mut live: Vec<AllocationId> = (0..256).map(|_| rig.allocate(session, size_bytes(&mut random))).collect();
+    let mut live: Vec<AllocationId> =
+        (0..256).map(|_| rig.allocate(session, documents_size_bytes(&mut random))).collect();
     let before = rig.memory.metrics();
     let mut peak_bytes = before.used_pool_size_bytes;
     for _ in 0..10_000 {
         let at = random.between(0, 255) as usize;
         rig.release(session, live[at]);
-        live[at] = rig.allocate(session, size_bytes(&mut random));
+        live[at] = rig.allocate(session, documents_size_bytes(&mut random));
         peak_bytes = peak_bytes.max(rig.memory.totals(session).map_or(0, |t| t.allocations.bytes - t.releases.bytes));
     }
     let after = rig.memory.metrics();
@@ -108,7 +104,7 @@ pub fn the_originals_pattern_is_reported_beside(context: &Context) {
     let mut random = SplitMix::new(42);
     let mut released = 0;
     for _ in 0..2_000 {
-        let id = rig.allocate(session, size_bytes(&mut random));
+        let id = rig.allocate(session, documents_size_bytes(&mut random));
         if random.between(1, 10) <= 3 {
             rig.release(session, id);
             released += 1;

@@ -4,22 +4,52 @@ use std::fmt;
 use std::time::Instant;
 
 use hdrhistogram::Histogram;
+use serde::Serialize;
 
-/// The quantiles of one round, in nanoseconds.
-#[derive(Clone, Copy, Debug, Default)]
+/// Quantiles of latencies, in nanoseconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
 pub struct Quantiles {
+    /// The median.
+    #[serde(rename = "p50_ns")]
     pub p50: f64,
+    /// The 99th percentile.
+    #[serde(rename = "p99_ns")]
     pub p99: f64,
+    /// The 99.9th percentile.
+    #[serde(rename = "p999_ns")]
     pub p999: f64,
 }
 
 impl fmt::Display for Quantiles {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "p50 {:.0} ns, p99 {:.0} ns, p99.9 {:.0} ns", self.p50, self.p99, self.p999)
+        write!(f, "p50 {}, p99 {}, p99.9 {}", in_units(self.p50), in_units(self.p99), in_units(self.p999))
+    }
+}
+
+/// Nanoseconds to three digits, in the unit that keeps them short.
+pub fn in_units(ns: f64) -> String {
+    match ns {
+        1e6.. => format!("{} ms", rounded(ns / 1e6)),
+        1e3.. => format!("{} µs", rounded(ns / 1e3)),
+        _ => format!("{} ns", rounded(ns)),
+    }
+}
+
+/// To three digits, but whole from a hundred on.
+fn rounded(number: f64) -> f64 {
+    let scale = 10_f64.powi(2 - (number.max(1.0).log10().floor() as i32).min(2));
+    (number * scale).round() / scale
+}
+
+impl Quantiles {
+    /// Those of a round that has one number only.
+    pub(super) fn of_one(number: f64) -> Self {
+        Self { p50: number, p99: number, p999: number }
     }
 }
 
 /// The latencies of one round.
+#[derive(Debug)]
 pub struct Latencies(Histogram<u64>);
 
 impl Latencies {
@@ -35,6 +65,11 @@ impl Latencies {
     /// Records a time, rounded up: a mean over a group of calls may fall between two nanoseconds.
     pub fn record(&mut self, ns: f64) {
         self.0.saturating_record(ns.ceil() as u64);
+    }
+
+    /// How many were recorded.
+    pub fn len(&self) -> u64 {
+        self.0.len()
     }
 
     pub fn quantiles(&self) -> Quantiles {
@@ -72,6 +107,26 @@ impl Rounds {
     }
 }
 
+/// What one call of a group costs: `groups` groups of `GROUP` calls between two readings of the clock each, so that reading
+/// the clock is not most of what is measured.
+pub fn in_groups(groups: usize, mut call: impl FnMut(u64)) -> Quantiles {
+    let mut latencies = Latencies::new();
+    for group in 0..groups as u64 {
+        let started = Instant::now();
+        (group * GROUP as u64..(group + 1) * GROUP as u64).for_each(&mut call);
+        latencies.record(per_call(started));
+    }
+    latencies.quantiles()
+}
+
+/// Calls between two readings of the clock where one call is shorter than a reading.
+pub const GROUP: usize = 32;
+
+/// Nanoseconds per call of the group that began at `started`.
+pub fn per_call(started: Instant) -> f64 {
+    started.elapsed().as_nanos() as f64 / GROUP as f64
+}
+
 /// Runs all sides once per round, in turn, after one round that does not count.
 pub fn in_turn<const N: usize>(rounds: usize, mut sides: [&mut dyn FnMut() -> Quantiles; N]) -> [Rounds; N] {
     let mut outcome = std::array::from_fn(|_| Rounds::default());
@@ -91,4 +146,15 @@ pub fn clock_cost_ns() -> f64 {
         latencies.since(Instant::now());
     }
     latencies.quantiles().p50
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nanoseconds_are_spelled_short() {
+        let spelled = [7.0, 250.4, 1_234.0, 2_500.0, 10_000.0, 2_500_000.0, 324e6].map(in_units);
+        assert_eq!(spelled, ["7 ns", "250 ns", "1.23 µs", "2.5 µs", "10 µs", "2.5 ms", "324 ms"]);
+    }
 }

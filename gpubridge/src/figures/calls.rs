@@ -6,13 +6,14 @@ use tokio::runtime::Builder;
 
 use super::Effort;
 use super::bare::BareRing;
-use super::kernel::{Actor, MIX, check, parameters, silo};
-use super::measure::{Latencies, Quantiles, in_turn};
-use super::table::Table;
+use super::kernel::{call, check};
+use super::line::{Draft, Table};
+use super::measure::{Latencies, Quantiles, Rounds, in_turn, in_units};
+use super::subject::{Actor, Subject};
 
-pub fn run(effort: Effort, table: &mut Table) {
+pub fn run(subject: &Subject, effort: Effort, table: &mut Table) {
     let (rounds, calls) = (effort.of(41), effort.of(20_000));
-    let silo = silo();
+    let silo = subject.silo();
     let actor = Actor::new(&silo, 1);
     // Two workers, as in what this is compared with; one core has one.
     let runtime = Builder::new_multi_thread().worker_threads(2).build().expect("a runtime");
@@ -26,22 +27,27 @@ pub fn run(effort: Effort, table: &mut Table) {
             runtime.block_on(runtime.spawn(async move { awaited(&actor, calls).await })).expect("the task ends")
         }],
     );
-    let (limit, quiet) = (bare.middle(), bare.best());
-    table.beside("bare ring, one call at a time", format!("{limit} (best round {quiet:.0})"));
-    let (ratio, quantiles) = (spinning.ratio_to(&bare), spinning.middle());
-    table.judged(
-        "grain's spinning call, 64-byte command",
-        "p50 ≤ 2.2 × bare ring",
-        format!("{ratio:.2} ×; {quantiles} (best round {:.0})", spinning.best()),
-        ratio <= 2.2,
+    let times = format!("closed loop; {rounds} rounds of {calls} calls in turn, medians");
+    let under = |best: f64| format!("{times}; best round {}", in_units(best));
+    table.add(Draft::latency("bare ring, one call at a time", bare.middle()).under(under(bare.best())));
+    table.add(
+        Draft::latency("grain's spinning call, 64-byte command", spinning.middle())
+            .p50_at_most(subject.bar(200.0, 2_500.0))
+            .under(under(spinning.best())),
     );
-    let (ratio, quantiles) = (awaited.ratio_to(&bare), awaited.middle());
-    table.judged(
-        "grain's call awaited from a tokio task",
-        "p50 ≤ 500 ns",
-        format!("{quantiles} (best round {:.0}); {ratio:.2} × bare ring", awaited.best()),
-        quantiles.p50 <= 500.0,
+    let ratio = |side: &Rounds| side.ratio_to(&bare);
+    table.add(
+        Draft::value("the same beside the bare ring", ratio(&spinning), "× bare ring", 2)
+            .at_most(2.2)
+            .under("median of the rounds' ratios of p50"),
     );
+    table.add(
+        Draft::latency("grain's call awaited from a tokio task", awaited.middle())
+            .p50_at_most(subject.bar(500.0, 2_500.0))
+            .under(format!("{}; {:.2} × bare ring", under(awaited.best()), ratio(&awaited))),
+    );
+    table.charts.latency("closed loop, spinning", spinning.middle());
+    table.charts.latency("closed loop, awaited", awaited.middle());
 }
 
 fn spinning(actor: &Actor, calls: usize) -> Quantiles {
@@ -49,7 +55,7 @@ fn spinning(actor: &Actor, calls: usize) -> Quantiles {
     let mut count = None;
     for x in 0..calls as u64 {
         let started = Instant::now();
-        let answer = actor.grain.compute(MIX, None, Some(actor.state), parameters(x)).wait();
+        let answer = call(actor, x).wait();
         let now = check(x, answer);
         latencies.since(started);
         follows(&mut count, now);
@@ -62,7 +68,7 @@ async fn awaited(actor: &Actor, calls: usize) -> Quantiles {
     let mut count = None;
     for x in 0..calls as u64 {
         let started = Instant::now();
-        let answer = actor.grain.compute(MIX, None, Some(actor.state), parameters(x)).await;
+        let answer = call(actor, x).await;
         let now = check(x, answer);
         latencies.since(started);
         follows(&mut count, now);

@@ -4,15 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
-use gpubridge::runtime::pool::trace::SplitMix;
-use gpubridge::runtime::pool::{Allocation, BlockId, ChunkSource, Pool, PoolConfig, Source};
-use gpubridge::{Device, DeviceBuffer, Error, MemoryType};
+use gpubridge_runtime::pool::trace::SplitMix;
+use gpubridge_runtime::pool::{Allocation, BlockId, ChunkSource, Pool, PoolConfig, Source};
 use parking_lot::Mutex;
 
 use super::Effort;
-use super::kernel::device;
-use super::measure::{Latencies, median};
-use super::table::Table;
+use super::line::{Draft, Table};
+use super::measure::{Latencies, Quantiles, median};
+use super::subject::Subject;
+use crate::{Device, DeviceBuffer, Error, MemoryType};
 
 const LIVE: usize = 1024;
 const STEPS: usize = 1 << 14;
@@ -65,13 +65,16 @@ impl DeviceBuffer for AddressRange {
     }
 }
 
-/// A pool with an ample budget over nothing but addresses.
-pub fn pool() -> Pool {
-    Pool::new(config(), Box::new(Addresses { next: 1 << 32 }))
+/// A pool with this budget over nothing but addresses.
+pub fn pool(budget_bytes: u64) -> Pool {
+    Pool::new(config(budget_bytes), Box::new(Addresses { next: 1 << 32 }))
 }
 
-fn config() -> PoolConfig {
-    PoolConfig { budget_bytes: 256 << 30, ..PoolConfig::default() }
+/// More than any of the traces needs.
+pub const AMPLE: u64 = 256 << 30;
+
+fn config(budget_bytes: u64) -> PoolConfig {
+    PoolConfig { budget_bytes, ..PoolConfig::default() }
 }
 
 /// Sizes and places drawn beforehand, so that the generator is not measured; log-uniform from 256 B to 256 KiB.
@@ -80,31 +83,37 @@ fn steps() -> Vec<(usize, u64)> {
     (0..STEPS).map(|_| (random.between(0, LIVE as u64 - 1) as usize, random.log_between(256, 256 << 10))).collect()
 }
 
-pub fn run(effort: Effort, table: &mut Table) {
-    let pair = random_live(effort.of(30_000));
-    table.judged("pool pair, a random one of 1,024 live", "≤ 10 ns median", format!("{pair:.1} ns"), pair <= 10.0);
+pub fn run(subject: &Subject, effort: Effort, table: &mut Table) {
+    let grouped = format!("{GROUP} pairs between two clock readings, quantiles of the groups; 256 B to 256 KiB");
+    table.add(
+        Draft::latency("pool pair, a random one of 1,024 live", random_live(effort.of(30_000)))
+            .p50_at_most(10.0)
+            .under(format!("one thread; {grouped}")),
+    );
     for (name, path) in [("bin", Source::Bin), ("arena", Source::Arena)] {
         let (pair, of_path) = by_path(path, effort.of(30_000));
-        table.beside(
-            format!("pool pair, last in, first out, by {name}"),
-            format!("{pair:.1} ns; {:.2} % were served so", of_path * 100.0),
+        table.add(
+            Draft::latency(format!("pool pair, last in, first out, by {name}"), pair)
+                .under(format!("{:.2} % were served so; {grouped}", of_path * 100.0)),
         );
     }
-    let (ns, driver) = driver_path(&device(), effort.of(300));
-    table.beside("pool: first allocation, by the driver", format!("{ns:.0} ns median; {driver} counted"));
+    let times = effort.of(300);
+    table.add(
+        Draft::latency("pool miss: first allocation, by the driver", driver_path(&subject.device, times))
+            .under(format!("4 KiB from each of {times} new pools; every one asked the driver")),
+    );
     let rounds = effort.of(21);
     let other = median((0..rounds).map(|_| freed_by_another(effort.of(200_000) as u64)));
-    table.judged(
-        "pool pair, freed by another running thread (mutex)",
-        "≤ 40 ns median",
-        format!("{other:.1} ns, hand-over included"),
-        other <= 40.0,
+    table.add(
+        Draft::value("pool pair, freed by another running thread", other, "ns", 1)
+            .at_most(40.0)
+            .under(format!("pool behind a mutex, hand-over included; median of {rounds} rounds")),
     );
 }
 
-/// Nanoseconds per pair: groups of pairs between two clock readings, the median group.
-fn random_live(groups: usize) -> f64 {
-    let (steps, mut pool) = (steps(), pool());
+/// A pair, by groups of pairs between two clock readings.
+fn random_live(groups: usize) -> Quantiles {
+    let (steps, mut pool) = (steps(), pool(AMPLE));
     let mut live: Vec<Allocation> =
         steps[..LIVE].iter().map(|step| pool.allocate(step.1, 1, 0).expect("fits")).collect();
     let mut next = 0;
@@ -119,12 +128,18 @@ fn random_live(groups: usize) -> f64 {
         started.elapsed().as_nanos() as f64 / GROUP as f64
     };
     (0..groups).for_each(|_| _ = group(&mut pool));
-    median((0..groups).map(|_| group(&mut pool)))
+    quantiles((0..groups).map(|_| group(&mut pool)))
 }
 
-/// Nanoseconds per pair that takes a path, and the share of pairs that did.
-fn by_path(path: Source, groups: usize) -> (f64, f64) {
-    let (steps, mut pool) = (steps(), pool());
+fn quantiles(ns: impl Iterator<Item = f64>) -> Quantiles {
+    let mut latencies = Latencies::new();
+    ns.for_each(|ns| latencies.record(ns));
+    latencies.quantiles()
+}
+
+/// A pair that takes a path, and the share of pairs that did.
+fn by_path(path: Source, groups: usize) -> (Quantiles, f64) {
+    let (steps, mut pool) = (steps(), pool(AMPLE));
     let mut next = 0;
     let mut hits = 0;
     let mut group = |pool: &mut Pool| {
@@ -138,21 +153,21 @@ fn by_path(path: Source, groups: usize) -> (f64, f64) {
         started.elapsed().as_nanos() as f64 / GROUP as f64
     };
     (0..STEPS / GROUP).for_each(|_| _ = group(&mut pool));
-    let ns = median((0..groups).map(|_| group(&mut pool)));
-    (ns, hits as f64 / (GROUP * (groups + STEPS / GROUP)) as f64)
+    let pair = quantiles((0..groups).map(|_| group(&mut pool)));
+    (pair, hits as f64 / (GROUP * (groups + STEPS / GROUP)) as f64)
 }
 
-/// The first allocation of a new pool, which asks the driver; how many did.
-fn driver_path(device: &Arc<dyn Device>, times: usize) -> (f64, u64) {
-    let (mut latencies, mut driver) = (Latencies::new(), 0);
+/// The first allocation of a new pool, which asks the driver.
+fn driver_path(device: &Arc<dyn Device>, times: usize) -> Quantiles {
+    let mut latencies = Latencies::new();
     for _ in 0..times {
-        let mut pool = Pool::new(config(), Box::new(FromDevice(Arc::clone(device))));
+        let mut pool = Pool::new(config(AMPLE), Box::new(FromDevice(Arc::clone(device))));
         let started = Instant::now();
         let block = pool.allocate(4096, 1, 0).expect("fits");
         latencies.since(started);
-        driver += u64::from(block.source == Source::Driver);
+        assert_eq!(block.source, Source::Driver);
     }
-    (latencies.quantiles().p50, driver)
+    latencies.quantiles()
 }
 
 /// Blocks on their way from the allocating thread to the releasing one.
@@ -181,7 +196,7 @@ impl HandOver {
 
 /// Nanoseconds per pair when another running thread releases what this one allocates.
 fn freed_by_another(count: u64) -> f64 {
-    let (steps, pool) = (steps(), Mutex::new(pool()));
+    let (steps, pool) = (steps(), Mutex::new(pool(AMPLE)));
     let blocks = (0..WINDOW).map(|_| AtomicU32::new(0)).collect();
     let hand_over = HandOver { blocks, sent: AtomicU64::new(0), released: AtomicU64::new(0) };
     let run = |from: u64, to: u64| {
