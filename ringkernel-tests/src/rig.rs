@@ -1,8 +1,10 @@
 //! What the cases share: short ways to open things, gates, and executors.
 
 use std::num::NonZeroUsize;
+use std::panic::resume_unwind;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::task::{Poll, Waker};
+use std::thread::{JoinHandle, ScopedJoinHandle};
 use std::time::Duration;
 
 use gpubridge_abstractions::{
@@ -259,6 +261,24 @@ impl Gate {
         let waited = self.changed.wait_timeout_while(state, SOON, |state| state.arrived < count);
         let (state, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         assert!(!timeout.timed_out(), "{} of {count} came to the gate", state.arrived);
+    }
+}
+
+/// Waits for a thread and goes on with what it came to; its panic becomes the caller's, so that a report says what was
+/// seen.
+pub trait Joined<T> {
+    fn joined(self) -> T;
+}
+
+impl<T> Joined<T> for JoinHandle<T> {
+    fn joined(self) -> T {
+        self.join().unwrap_or_else(|panic| resume_unwind(panic))
+    }
+}
+
+impl<T> Joined<T> for ScopedJoinHandle<'_, T> {
+    fn joined(self) -> T {
+        self.join().unwrap_or_else(|panic| resume_unwind(panic))
     }
 }
 

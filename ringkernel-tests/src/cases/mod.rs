@@ -1,39 +1,10 @@
 //! The catalogue, by area.
 
-pub mod allocations;
-pub mod answers;
-pub mod batches;
-pub mod binding;
-pub mod cache;
-pub mod commands;
-pub mod compute;
-pub mod copies;
 pub mod device;
-pub mod faults;
-pub mod futures;
 pub mod grains;
-pub mod kernels;
-pub mod lanes;
-pub mod lifecycle;
-pub mod memory;
-pub mod messages;
-pub mod metrics;
 pub mod models;
-pub mod order;
-pub mod outages;
-pub mod persistence;
-pub mod pool;
-pub mod progress;
-pub mod registry;
-pub mod requests;
-pub mod ring;
-pub mod sessions;
-pub mod shutdown;
-pub mod silo;
-pub mod storage;
-pub mod sweep;
-pub mod transfers;
-pub mod wire;
+pub mod plain;
+pub mod runtime;
 
 use crate::Context;
 
@@ -82,42 +53,8 @@ pub enum Needs {
 
 /// All cases, area by area.
 pub fn all() -> impl Iterator<Item = &'static Case> {
-    let plain = [commands::CASES, messages::CASES, wire::CASES, metrics::CASES, registry::CASES, storage::CASES];
-    let device = [
-        device::CASES,
-        memory::CASES,
-        binding::CASES,
-        copies::CASES,
-        compute::CASES,
-        ring::CASES,
-        order::CASES,
-        answers::CASES,
-        lifecycle::CASES,
-    ];
-    let runtime = [
-        requests::CASES,
-        sessions::CASES,
-        pool::CASES,
-        transfers::CASES,
-        sweep::CASES,
-        cache::CASES,
-        kernels::CASES,
-        futures::CASES,
-        progress::CASES,
-        allocations::CASES,
-        lanes::CASES,
-    ];
-    let grains = [
-        grains::CASES,
-        silo::CASES,
-        batches::CASES,
-        persistence::CASES,
-        outages::CASES,
-        shutdown::CASES,
-        faults::CASES,
-        models::CASES,
-    ];
-    plain.into_iter().chain(device).chain(runtime).chain(grains).flatten()
+    let layers = [plain::AREAS, device::AREAS, runtime::AREAS, grains::AREAS];
+    layers.into_iter().flatten().copied().flatten().chain(models::CASES)
 }
 
 /// The table of an area: functions of this module, each under its own name, with the promise that it checks and what it

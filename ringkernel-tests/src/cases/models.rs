@@ -1,11 +1,10 @@
 //! Random sequences of operations against a simple model: see [`crate::models`].
 
-use super::Case;
-use crate::Context;
 use crate::models::{search_grains, search_resident};
+use crate::{Case, Context};
 
 /// All cases of the area.
-pub const CASES: &[Case] = super::table!("models",
+pub const CASES: &[Case] = crate::cases::table!("models",
     Memory {
         sessions_do_as_the_model => "ResidentMemory/as-if-alone",
         grains_do_as_the_model => "GrainRef/as-if-alone",

@@ -1,0 +1,26 @@
+//! Devices by their traits: what they report, memory, commands, rings.
+
+pub mod answers;
+pub mod binding;
+pub mod compute;
+pub mod copies;
+pub mod lifecycle;
+pub mod memory;
+pub mod order;
+pub mod report;
+pub mod ring;
+
+use crate::Case;
+
+/// The areas of this layer, in the order of the catalogue.
+pub const AREAS: &[&[Case]] = &[
+    report::CASES,
+    memory::CASES,
+    binding::CASES,
+    copies::CASES,
+    compute::CASES,
+    ring::CASES,
+    order::CASES,
+    answers::CASES,
+    lifecycle::CASES,
+];
