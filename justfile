@@ -27,6 +27,14 @@ demo:
 stress:
     cargo run --release -- stress all
 
+# The model-based cases, from another seed each time.
+models:
+    GPUBRIDGE_MODEL_CASES=128 GPUBRIDGE_MODEL_SEED=$(date +%s) cargo test --release -p gpubridge-backend-cpu --test conformance models
+
+# The table of backends in the README, from a run.
+capabilities:
+    .ci/capabilities
+
 # The long one for minutes.
 soak:
     cargo run --release -- stress long --operations 50000000

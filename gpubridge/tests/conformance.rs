@@ -44,7 +44,7 @@ fn as_markdown_each_backend_is_a_column() {
     let lines: Vec<_> = table.lines().collect();
     assert_eq!(lines[0], "|  | cpu | null |");
     assert!(lines.contains(&"| compute | yes | no |"), "{table}");
-    assert!(lines.contains(&"| cases: transfers | 1 | 1 |"), "{table}");
+    assert!(lines.contains(&"| cases: runtime | 1 | 1 |"), "{table}");
 }
 
 #[test]

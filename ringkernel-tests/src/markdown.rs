@@ -8,7 +8,7 @@ use gpubridge_abstractions::{Capabilities, MemoryType};
 use crate::report::{Report, Tally};
 
 /// A markdown table with a column per backend: its capabilities as its device reports them, then how many cases of each
-/// area passed, failed and were ignored. Says nothing of the machine, so two runs of one commit give the same table.
+/// layer passed, failed and were ignored. Says nothing of the machine, so two runs of one commit give the same table.
 pub fn capability_table(reports: &[Report]) -> String {
     let mut table = String::new();
     let names: Vec<_> = reports.iter().map(|report| report.backend.as_str()).collect();
@@ -18,10 +18,10 @@ pub fn capability_table(reports: &[Report]) -> String {
         let describe = |report: &Report| report.capabilities.map_or_else(|| "no device".to_owned(), describe);
         row(&mut table, name, &reports.iter().map(describe).collect::<Vec<_>>());
     }
-    let areas: BTreeSet<_> = reports.iter().flat_map(|report| report.areas().into_keys()).collect();
-    for area in areas {
-        let of_area = |report: &Report| report.areas().get(area).map_or_else(String::new, Tally::to_string);
-        row(&mut table, &format!("cases: {area}"), &reports.iter().map(of_area).collect::<Vec<_>>());
+    let layers: BTreeSet<_> = reports.iter().flat_map(|report| report.layers().into_keys()).collect();
+    for layer in layers {
+        let of_layer = |report: &Report| report.layers().get(layer).map_or_else(String::new, Tally::to_string);
+        row(&mut table, &format!("cases: {layer}"), &reports.iter().map(of_layer).collect::<Vec<_>>());
     }
     row(&mut table, "all cases", &reports.iter().map(|report| report.tally().to_string()).collect::<Vec<_>>());
     table

@@ -35,6 +35,9 @@ pub struct CaseReport {
     pub name: &'static str,
     /// What the claim is about.
     pub area: &'static str,
+    /// What it takes to hold, as [`Case::layer`](crate::Case::layer).
+    #[serde(skip)]
+    pub layer: &'static str,
     /// The promise of the documentation that it checks: `Type::method/bullet`.
     pub behavior: &'static str,
     /// How it ended.
@@ -123,9 +126,18 @@ impl Report {
 
     /// The cases of each area by status.
     pub fn areas(&self) -> BTreeMap<&'static str, Tally> {
-        let mut areas = BTreeMap::<_, Tally>::new();
-        self.cases.iter().for_each(|case| areas.entry(case.area).or_default().add(case.status));
-        areas
+        self.by(|case| case.area)
+    }
+
+    /// The cases of each layer by status.
+    pub fn layers(&self) -> BTreeMap<&'static str, Tally> {
+        self.by(|case| case.layer)
+    }
+
+    fn by(&self, key: fn(&CaseReport) -> &'static str) -> BTreeMap<&'static str, Tally> {
+        let mut tallies = BTreeMap::<_, Tally>::new();
+        self.cases.iter().for_each(|case| tallies.entry(key(case)).or_default().add(case.status));
+        tallies
     }
 }
 

@@ -129,7 +129,15 @@ impl Suite {
             None => self.judge(case, self.attempt(case)),
         };
         let seconds = if status == Status::Ignored { 0.0 } else { started.elapsed().as_secs_f64() };
-        CaseReport { name: case.name, area: case.area, behavior: case.behavior, status, reason, seconds }
+        CaseReport {
+            name: case.name,
+            area: case.area,
+            layer: case.layer,
+            behavior: case.behavior,
+            status,
+            reason,
+            seconds,
+        }
     }
 
     /// Runs the cases that take a backend as a test program: filters, `--list`, one case alone, also under nextest.

@@ -1,6 +1,7 @@
 //! `gpubridge conformance`: the conformance suite on the backends of this program.
 
 use std::sync::Arc;
+use std::{panic, thread};
 
 use gpubridge::kernels::{KernelLibrary, library};
 use gpubridge::runtime::{AUTO, BackendRegistry};
@@ -20,6 +21,7 @@ pub fn run(args: &ConformanceArgs) -> Result<(), Error> {
         let why = format!("no case matches {}; without a filter all are run", args.filters.join(", "));
         return Err(Error::Usage(why));
     }
+    keep_panics_of_cases_quiet();
     let suites = args.backend.iter().map(|name| suite(name)).collect::<Result<Vec<_>, _>>()?;
     let mut reports = Vec::new();
     for suite in suites {
@@ -38,6 +40,16 @@ pub fn run(args: &ConformanceArgs) -> Result<(), Error> {
             backend: failed.backend.clone(),
         }),
     }
+}
+
+/// Cases panic to fail, and some let kernels panic: what was seen stands in the report, not on standard error as well.
+fn keep_panics_of_cases_quiet() {
+    let tell = panic::take_hook();
+    panic::set_hook(Box::new(move |panic| {
+        if thread::current().name() == Some("main") {
+            tell(panic);
+        }
+    }));
 }
 
 /// Runs the suite on one backend; as text, each case shows as it ends.

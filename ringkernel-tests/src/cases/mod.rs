@@ -11,6 +11,8 @@ use crate::Context;
 /// One claim and the function that checks it.
 #[derive(Clone, Copy, Debug)]
 pub struct Case {
+    /// What it takes to hold: `plain`, `device`, `runtime`, `grains` or `models`.
+    pub layer: &'static str,
     /// What the claim is about.
     pub area: &'static str,
     /// The claim.
@@ -57,11 +59,22 @@ pub fn all() -> impl Iterator<Item = &'static Case> {
     layers.into_iter().flatten().copied().flatten().chain(models::CASES)
 }
 
+/// The layer of a module of this one: the segment behind `cases`.
+const fn layer(module: &'static str) -> &'static str {
+    let (_, within) = module.split_at(module_path!().len() + "::".len());
+    let mut end = 0;
+    while end < within.len() && within.as_bytes()[end] != b':' {
+        end += 1;
+    }
+    within.split_at(end).0
+}
+
 /// The table of an area: functions of this module, each under its own name, with the promise that it checks and what it
 /// needs of a backend.
 macro_rules! table {
     ($area:literal: $($case:ident => $behavior:literal),* $(,)?) => {
         &[$($crate::cases::Case {
+            layer: $crate::cases::layer(module_path!()),
             area: $area,
             name: stringify!($case),
             behavior: $behavior,
@@ -70,6 +83,7 @@ macro_rules! table {
     };
     ($area:literal, $($needs:ident { $($case:ident => $behavior:literal),* $(,)? })*) => {
         &[$($($crate::cases::Case {
+            layer: $crate::cases::layer(module_path!()),
             area: $area,
             name: stringify!($case),
             behavior: $behavior,
