@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use gpubridge_abstractions::{AllocationId, ErrorKind, GpuMemoryHandle, MemoryType};
+use gpubridge_abstractions::{AllocationId, ErrorKind, GpuMemoryHandle};
 use gpubridge_grains::storage::{GrainStorage, MemoryStorage, RedbStorage};
 use gpubridge_grains::{Silo, SiloConfig, UncleanPolicy, wait};
 
@@ -225,7 +225,7 @@ pub fn without_saving_a_deactivation_marks_contents_lost(context: &Context) {
     config.save_on_deactivation = false;
     let silo = silo_on(context.device(), Arc::new(MemoryStorage::new()), config);
     let grain = silo.grain("volatile").expect("good");
-    let handle = wait(grain.allocate(4, MemoryType::Shared)).expect("there is room");
+    let handle = allocate(&grain, 4);
     grain.write(handle, &[1_u32], 0).wait().expect("is written");
     wait(grain.deactivate()).expect("is closed");
     assert_eq!(kind(kept(&grain, handle)), ErrorKind::ContentsLost);

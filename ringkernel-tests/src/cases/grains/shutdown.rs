@@ -10,7 +10,8 @@ use gpubridge_grains::storage::{GrainStorage, MemoryStorage};
 use gpubridge_grains::{GrainKey, wait};
 
 use crate::rig::{
-    Gate, Joined, OpenAtEnd, Rig, SOON, config, eventually, keep, kept, kind, narrow, silo_config, silo_on, stop,
+    Gate, Joined, OpenAtEnd, Rig, SOON, allocate, config, eventually, keep, kept, kind, narrow, silo_config, silo_on,
+    stop,
 };
 use crate::storage::Watched;
 use crate::twins::{COUNTER, GATED, counter, gated};
@@ -165,12 +166,19 @@ pub fn an_upkeep_that_hangs_does_not_hold_it_up(context: &Context) {
     config.idle_after = Some(Duration::from_millis(2));
     config.memory.lifecycle_deadline = Duration::from_millis(100);
     storage.writing.close();
-    let _open = OpenAtEnd(&storage.writing);
     let silo = silo_on(context.device(), Arc::clone(&storage) as _, config);
-    keep(&silo.grain("idle").expect("good"), 1);
-    storage.writing.wait_arrived(1);
-    let report = wait(silo.shutdown(Duration::from_millis(50)));
-    assert_eq!(report.unsaved.len(), 1, "{report:?}");
+    thread::scope(|scope| {
+        let _open = OpenAtEnd(&storage.writing);
+        let grain = silo.grain("idle").expect("good");
+        // On a thread of its own: the upkeep may come before the write, which then waits for the save.
+        scope.spawn(move || {
+            let handle = allocate(&grain, 4);
+            drop(grain.write(handle, &[1_u32], 0).wait());
+        });
+        storage.writing.wait_arrived(1);
+        let report = wait(silo.shutdown(Duration::from_millis(50)));
+        assert_eq!(report.unsaved.len(), 1, "{report:?}");
+    });
 }
 
 /// Goal: terminating answers what is queued (fault: terminate times out). Method: posts without end from one thread while
