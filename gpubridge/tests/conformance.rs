@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Bench, Ran};
+use common::{Bench, Ran, finish};
 
 fn conformance(arguments: &[&str]) -> Ran {
     Bench::new().run(&[&["conformance"], arguments].concat())
@@ -51,6 +51,9 @@ fn as_markdown_each_backend_is_a_column() {
 fn what_cannot_be_run_is_refused() {
     let line = conformance(&["no_such_case"]).error(2);
     assert_eq!(line, "no case matches no_such_case; without a filter all are run");
+    let mut required = Bench::new().command(&["conformance", "--backend", "null", "requests::message"]);
+    let line = finish(required.env("GPUBRIDGE_REQUIRE", "null, abacus").spawn().unwrap()).error(2);
+    assert_eq!(line, "GPUBRIDGE_REQUIRE requires `abacus`: there is no backend `abacus`; there are: cpu, null");
     let line = conformance(&["--backend", "abacus"]).error(2);
     assert_eq!(line, "there is no backend `abacus`; there are: cpu, null");
 }

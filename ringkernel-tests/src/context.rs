@@ -57,10 +57,14 @@ impl Context {
     pub fn lacks(&self, needs: Needs) -> Option<String> {
         let compute = self.device.as_ref().is_ok_and(|device| device.capabilities.compute);
         let missing = match needs {
-            Needs::Compute | Needs::Twins | Needs::CountedAllocations if !compute => "needs capability `compute`",
+            Needs::Compute | Needs::Twins | Needs::CountedCompute if !compute => "needs capability `compute`",
             Needs::Twins if self.with_library.is_none() => "needs kernels of the suite's own: `Suite::running_twins`",
-            Needs::CountedAllocations if !counting::is_installed() => "needs `ringkernel_tests::count_allocations!()`",
-            Needs::Memory | Needs::Compute | Needs::Twins | Needs::CountedAllocations => return None,
+            Needs::CountedAllocations | Needs::CountedCompute if !counting::is_installed() => {
+                "needs `ringkernel_tests::count_allocations!()`"
+            }
+            Needs::Memory | Needs::Compute | Needs::Twins | Needs::CountedAllocations | Needs::CountedCompute => {
+                return None;
+            }
         };
         Some(missing.to_owned())
     }

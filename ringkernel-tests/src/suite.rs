@@ -223,7 +223,7 @@ impl Turn {
     fn take(case: &Case) -> Self {
         static TURNS: RwLock<()> = RwLock::new(());
         match case.check {
-            Check::Backend(Needs::CountedAllocations, _) => {
+            Check::Backend(Needs::CountedAllocations | Needs::CountedCompute, _) => {
                 Self::Alone(TURNS.write().unwrap_or_else(PoisonError::into_inner))
             }
             _ => Self::Shared(TURNS.read().unwrap_or_else(PoisonError::into_inner)),

@@ -447,13 +447,14 @@ impl<O: Operation> Future for Call<'_, O> {
             None => lane.waiters.register_blocked(context.waker()),
         }
         call.memory.driver.notify();
-        // Once more: the answer may have come before the driver knew of the waiter.
+        // Once more: the answer, or the end of the session, may have come before anybody knew of the waiter.
         match call.advance() {
             Progress::Done(answer) => Poll::Ready(call.respond(answer)),
             Progress::Failed(error) => Poll::Ready(Err(error)),
-            Progress::Flying if call.registered => Poll::Pending,
+            Progress::Flying if call.registered && !call.is_cancelled() => Poll::Pending,
             Progress::Blocked if waits_for_room => Poll::Pending,
-            // It came further than what was registered: a piece was answered, or what was blocked is submitted.
+            // It came further than what was registered: a piece was answered, what was blocked is submitted, or the session
+            // is closed.
             Progress::Flying | Progress::Blocked | Progress::Piece => {
                 context.waker().wake_by_ref();
                 Poll::Pending

@@ -51,7 +51,8 @@ impl LaneHost {
     /// Whether the session was shut down without draining since the lane's count of cancellations was `before`.
     #[inline]
     pub(crate) fn is_cancelled(&self, session: SessionId, before: u64) -> bool {
-        // Relaxed: the guard orders the look at the session.
+        // Relaxed: the guard orders the look at the session. Who registered a waker before and is not woken by the
+        // shutdown came behind its wake-up, and by the waker's own ordering sees the count that was raised before it.
         self.cancellations.load(Ordering::Relaxed) != before && self.lock().sessions.is_cancelled(session)
     }
 

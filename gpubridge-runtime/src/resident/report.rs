@@ -88,6 +88,9 @@ impl ResidentMemory {
     /// - **messages-exact**: Each request that was answered counts once, whatever its kind, session or thread, and
     ///   nothing else does.
     /// - **pieces**: An operation in pieces is one message.
+    /// - **rates**: Messages per second are those answered since the memory was opened, over that time; the mean latency is
+    ///   that of the sampled calls.
+    /// - **pending**: What was submitted and is not answered is pending.
     /// - **kernels-exact**: Hits and misses of the kernel cache are exact.
     /// - **cache-size**: The size of the kernel cache is the kernels that it holds.
     /// - **three-numbers**: Budget, live bytes and allocated bytes are three numbers.

@@ -6,7 +6,7 @@ use std::{panic, thread};
 use gpubridge::kernels::{KernelLibrary, library};
 use gpubridge::runtime::{AUTO, BackendRegistry};
 use gpubridge::{Backend, DeviceKind, NullBackend};
-use ringkernel_tests::{Case, Report, Suite, capability_table};
+use ringkernel_tests::{Case, REQUIRE_VARIABLE, Report, Suite, capability_table};
 
 use super::cli::{ConformanceArgs, Format};
 use super::engine;
@@ -21,6 +21,7 @@ pub fn run(args: &ConformanceArgs) -> Result<(), Error> {
         let why = format!("no case matches {}; without a filter all are run", args.filters.join(", "));
         return Err(Error::Usage(why));
     }
+    check_required()?;
     keep_panics_of_cases_quiet();
     let suites = args.backend.iter().map(|name| suite(name)).collect::<Result<Vec<_>, _>>()?;
     let mut reports = Vec::new();
@@ -40,6 +41,19 @@ pub fn run(args: &ConformanceArgs) -> Result<(), Error> {
             backend: failed.backend.clone(),
         }),
     }
+}
+
+/// A backend that must be there has to be one of this program's: a name that no run carries would require nothing.
+fn check_required() -> Result<(), EngineError> {
+    let registry = registry(library());
+    let required = std::env::var(REQUIRE_VARIABLE).unwrap_or_default().to_ascii_lowercase();
+    let mut names = required.split(',').map(str::trim).filter(|name| !name.is_empty());
+    names.try_for_each(|name| {
+        registry.backend(name).map(drop).map_err(|error| {
+            let why = format!("{REQUIRE_VARIABLE} requires `{name}`: {}", error.message());
+            EngineError::Backend(gpubridge::Error::new(error.kind(), "conformance", why))
+        })
+    })
 }
 
 /// Cases panic to fail, and some let kernels panic: what was seen stands in the report, not on standard error as well.

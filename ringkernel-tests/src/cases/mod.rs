@@ -48,9 +48,10 @@ pub enum Needs {
     Compute,
     /// Kernels of the suite's own, as CPU twins.
     Twins,
-    /// The library's kernels, and an allocator that counts ([`count_allocations!`](crate::count_allocations)). Such a
-    /// case runs alone.
+    /// An allocator that counts ([`count_allocations!`](crate::count_allocations)). Such a case runs alone.
     CountedAllocations,
+    /// The same and the library's kernels.
+    CountedCompute,
 }
 
 /// All cases, area by area.

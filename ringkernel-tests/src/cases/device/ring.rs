@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::thread;
+use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{Command, DeviceSlot, MemoryType, Opcode, RingConfig, Status, SubmitError, Taken, Ticket};
 
@@ -239,15 +240,16 @@ pub fn one_bell_is_enough_for_many(context: &Context) {
     }
 }
 
-/// Goal: no command is slept through. Method: thousands of commands with pauses of all lengths between them, so that they come
+/// Goal: no command is slept through. Method: thousands of commands with pauses of up to 300 µs between them, so that they come
 /// before the device goes to rest, while it does, and after; some pauses are long enough for any device.
 pub fn a_bell_is_heard_after_every_pause(context: &Context) {
     let mut bench = Bench::new(context.device(), SMALL);
     let mut random = fastrand::Rng::with_seed(6);
-    for number in 0..20_000 {
-        (0..random.u32(..1000)).for_each(|_| std::hint::spin_loop());
-        if number % 1000 == 0 {
-            thread::sleep(std::time::Duration::from_millis(2));
+    for number in 0..6000 {
+        let pause_us = if number % 300 == 0 { 2000 } else { random.u64(..300) };
+        let until = Instant::now() + Duration::from_micros(pause_us);
+        while Instant::now() < until {
+            std::hint::spin_loop();
         }
         bench.lane.probe(number);
     }

@@ -22,9 +22,11 @@ pub const CASES: &[Case] = crate::cases::table!("allocations",
     CountedAllocations {
         commands_of_a_lane_take_no_memory => "Submitter::try_submit/takes-no-memory",
         writes_and_reads_take_no_memory => "ResidentMemory::write/takes-no-memory",
+        allocations_that_hit_take_no_memory => "ResidentMemory::allocate/takes-no-memory",
+    }
+    CountedCompute {
         computations_take_no_memory => "ResidentMemory::compute/takes-no-memory",
         batches_take_no_memory => "Batch/takes-no-memory",
-        allocations_that_hit_take_no_memory => "ResidentMemory::allocate/takes-no-memory",
     }
 );
 

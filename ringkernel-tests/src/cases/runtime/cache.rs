@@ -20,7 +20,8 @@ pub const CASES: &[Case] = crate::cases::table!("cache",
         its_size_is_what_it_holds_not_what_it_was_asked => "ResidentMemory::metrics/cache-size",
     }
     Twins {
-        popular_kernels_stay_when_there_are_more_than_slots => "ResidentMemory::compute/least-recently-used",
+        popular_kernels_stay_when_there_are_more_than_slots => "ResidentMemory::compute/popular-stay",
+        a_kernel_used_since_the_last_eviction_stays => "ResidentMemory::compute/second-chance",
         everything_hits_when_all_fit => "ResidentMemory::compute/cache-hit",
         a_kernel_is_compiled_once_however_many_ask => "ResidentMemory::compute/compiled-once",
         a_failure_is_not_cached_and_keeps_its_text => "ResidentMemory::compute/failure-not-cached",
@@ -82,6 +83,20 @@ pub fn popular_kernels_stay_when_there_are_more_than_slots(context: &Context) {
     assert_eq!((hits + misses, misses), (10_000, u64::from(compilations.load(Ordering::Relaxed))));
     assert!(hits >= 9_500, "{hits} of 10000");
     assert_eq!(rig.memory.metrics().kernel_cache_size, 100);
+}
+
+/// Goal: what was used since the last eviction is not the next to go. Method: three slots; a fourth kernel evicts the first;
+/// the second is used again, so a fifth evicts the third. In many rounds.
+pub fn a_kernel_used_since_the_last_eviction_stays(context: &Context) {
+    for round in 0..20 {
+        let compilations = Arc::default();
+        let rig = Rig::new(context.device_with(&[named(&compilations)]), with_cache(config(), 3));
+        let session = rig.session(round);
+        let calls = [(0, false), (1, false), (2, false), (3, false), (1, true), (4, false), (1, true), (2, false)];
+        for (which, hits) in calls {
+            assert_eq!(rig.run(session, number(which), None).is_cache_hit, hits, "kernel {which}");
+        }
+    }
 }
 
 /// Goal: with fewer kernels than slots each misses once. Method: 50 kernels, 100 slots.

@@ -1,6 +1,7 @@
 //! The sixteen messages in use: every request through resident memory, and its response.
 
 use std::thread;
+use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{
     AllocateMessage, ComputeMessage, ErrorKind, GetMetricsMessage, InitializeMessage, KernelId, Message, Parameters,
@@ -8,8 +9,8 @@ use gpubridge_abstractions::{
 };
 use gpubridge_kernels::id::{FILL, SUM};
 
-use crate::rig::{Gate, KIB, Rig, SOON, config, narrow, pattern, staged};
-use crate::twins::{GATED, gated};
+use crate::rig::{Gate, KIB, OpenAtEnd, Rig, SOON, config, narrow, pattern, staged};
+use crate::twins::{COUNTER, GATED, counter, gated};
 use crate::{Case, Context};
 
 /// All cases of the area.
@@ -17,6 +18,7 @@ pub const CASES: &[Case] = crate::cases::table!("requests",
     Memory {
         every_memory_request_is_answered_by_its_response => "ResidentMemory/answered",
         message_counters_are_exact => "ResidentMemory::metrics/messages-exact",
+        rates_are_those_of_the_counts_and_the_clock => "ResidentMemory::metrics/rates",
         a_transfer_in_pieces_is_one_message => "ResidentMemory::metrics/pieces",
         trackers_count_what_the_session_did => "ResidentMemory::totals/own",
         details_list_the_size_classes_when_asked_for => "ResidentMemory::get_metrics/details",
@@ -27,6 +29,7 @@ pub const CASES: &[Case] = crate::cases::table!("requests",
         kernel_counters_are_exact => "ResidentMemory::metrics/kernels-exact",
     }
     Twins {
+        what_is_pending_is_counted => "ResidentMemory::metrics/pending",
         work_beside_the_ring_is_always_timed => "ResidentMemory::compute/timed-beside",
     }
 );
@@ -158,7 +161,55 @@ pub fn message_counters_are_exact(context: &Context) {
     let message = GetMetricsMessage::new(rig.memory.envelope());
     let response = rig.memory.get_metrics(session, &message).expect("is answered");
     assert_eq!(response.total_messages_processed, THREADS * (1 + 4 * ROUNDS) + 2, "with Initialize and this one");
-    assert!(response.messages_per_second > 0.0 && response.average_latency_ns >= 0.0);
+}
+
+/// Goal: rates are those of the counts and the clock. Method: some hundred calls, each timed here; the rate lies between the
+/// count over the longest and over the shortest time that can have passed, the mean latency below the longest call.
+pub fn rates_are_those_of_the_counts_and_the_clock(context: &Context) {
+    const ROUNDS: u64 = 300;
+    let device = context.device();
+    let opening = Instant::now();
+    let rig = Rig::new(device, config());
+    let opened = Instant::now();
+    let session = rig.session(0);
+    let id = rig.allocate(session, 64);
+    let mut longest = Duration::ZERO;
+    for round in 0..ROUNDS {
+        let called = Instant::now();
+        rig.write(session, id, &pattern(round, 64));
+        longest = longest.max(called.elapsed());
+    }
+    let asked = opened.elapsed();
+    let metrics = rig.memory.metrics();
+    let answered = opening.elapsed();
+    let count = (ROUNDS + 2) as f64;
+    let (least, most) = (count / answered.as_secs_f64(), count / asked.as_secs_f64());
+    let rate = metrics.messages_per_second;
+    assert!(least <= rate && rate <= most, "{least} <= {rate} <= {most}");
+    let latency_ns = metrics.average_message_latency_ns;
+    assert!(
+        latency_ns > 0.0 && latency_ns <= longest.as_nanos() as f64,
+        "{latency_ns} ns; the longest took {longest:?}"
+    );
+}
+
+/// Goal: what is pending is counted. Method: a kernel at a gate and five calls behind it, then none.
+pub fn what_is_pending_is_counted(context: &Context) {
+    let gate = Gate::closed();
+    let rig = Rig::new(context.device_with(&[gated(&gate), counter()]), config());
+    let session = rig.session(0);
+    let id = rig.allocate(session, 4);
+    let _open = OpenAtEnd(&gate);
+    let first = rig.compute(session, GATED, None).post().expect("is submitted");
+    let behind: Vec<_> =
+        (0..5).map(|_| rig.compute(session, COUNTER, Some(id)).post().expect("is submitted")).collect();
+    gate.wait_arrived(1);
+    assert_eq!(rig.memory.metrics().pending_message_count, 6);
+    gate.open();
+    for call in std::iter::once(first).chain(behind) {
+        assert!(call.wait().expect("is answered").success);
+    }
+    assert_eq!(rig.memory.metrics().pending_message_count, 0);
 }
 
 /// Goal: a write of many pieces counts once. Method: 64 KiB through staging of 256 bytes.
@@ -259,7 +310,9 @@ pub fn work_beside_the_ring_is_always_timed(context: &Context) {
     let rig = Rig::new(context.device_with(&[gated(&Gate::opened())]), config());
     let session = rig.session(0);
     for _ in 0..10 {
+        let called = Instant::now();
         let response = rig.run(session, GATED, None);
-        assert!(response.kernel_time_us.is_some_and(|us| us > 0.0), "{response:?}");
+        let whole_us = called.elapsed().as_secs_f64() * 1e6;
+        assert!(response.kernel_time_us.is_some_and(|us| us > 0.0 && us <= whole_us), "{response:?} in {whole_us} us");
     }
 }
