@@ -33,7 +33,8 @@ impl Backend for CustomBackend {
     }
 
     fn devices(&self) -> Result<Vec<DeviceInfo>, Error> {
-        Ok(vec![report(self.heap.available_bytes(), !self.library.kernels().is_empty())])
+        let has_kernels = self.library.kernels().iter().any(|kernel| kernel.cpu.is_some());
+        Ok(vec![report(self.heap.available_bytes(), has_kernels)])
     }
 
     fn open(&self, index: DeviceIndex) -> Result<Arc<dyn Device>, Error> {
