@@ -16,12 +16,14 @@ use crate::ring::CustomRing;
 #[derive(Clone, Debug)]
 pub struct CustomBackend {
     library: Arc<KernelLibrary>,
+    /// However often the device is open, its memory is there once.
+    heap: Heap,
 }
 
 impl CustomBackend {
     /// A backend whose device runs the kernels of `library`.
     pub fn new(library: KernelLibrary) -> Self {
-        Self { library: Arc::new(library) }
+        Self { library: Arc::new(library), heap: Heap::default() }
     }
 }
 
@@ -31,7 +33,8 @@ impl Backend for CustomBackend {
     }
 
     fn devices(&self) -> Result<Vec<DeviceInfo>, Error> {
-        Ok(vec![report(TOTAL_BYTES, !self.library.kernels().is_empty())])
+        let has_kernels = self.library.kernels().iter().any(|kernel| kernel.cpu.is_some());
+        Ok(vec![report(self.heap.available_bytes(), has_kernels)])
     }
 
     fn open(&self, index: DeviceIndex) -> Result<Arc<dyn Device>, Error> {
@@ -39,9 +42,10 @@ impl Backend for CustomBackend {
             let why = format!("there is no device {index}: the custom backend has device 0 only");
             return Err(Error::new(ErrorKind::NotFound, "custom.open", why));
         }
-        let declarations = self.library.kernels().iter().map(|kernel| kernel.declaration.clone()).collect();
+        let twins = self.library.kernels().iter().filter(|kernel| kernel.cpu.is_some());
+        let declarations = twins.map(|kernel| kernel.declaration.clone()).collect();
         let kernels = Arc::new(KernelTable::new(Arc::clone(&self.library)));
-        Ok(Arc::new(CustomDevice { declarations, kernels, heap: Heap::default() }))
+        Ok(Arc::new(CustomDevice { declarations, kernels, heap: self.heap.clone() }))
     }
 }
 

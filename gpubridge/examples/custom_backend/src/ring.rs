@@ -27,8 +27,8 @@ enum Phase {
 #[derive(Debug)]
 enum Event {
     Doorbell,
-    /// It is to come into this phase, and to say so when it has.
-    Want(Phase, Sender<()>),
+    /// It is to come into this phase, and to say so when it has, or which other it was sent into before.
+    Want(Phase, Sender<Phase>),
     /// The kernel of this lane that is at work beside the ring is done.
     Done(usize, Completion),
 }
@@ -92,11 +92,12 @@ impl CustomRing {
         // Where nobody receives it, the thread has ended, and `reached` is dropped.
         let _ = self.events.send(Event::Want(phase, reached));
         let (kind, why) = match follows.recv_timeout(deadline) {
-            Ok(()) => return Ok(()),
+            Ok(came_into) if came_into == phase => return Ok(()),
             Err(RecvTimeoutError::Disconnected) if phase == Phase::Terminated => return Ok(()),
-            Err(RecvTimeoutError::Disconnected) => {
+            Ok(Phase::Terminated) | Err(RecvTimeoutError::Disconnected) => {
                 (ErrorKind::InvalidState, "the ring is terminated: launch another".to_owned())
             }
+            Ok(_) => (ErrorKind::InvalidState, "another call took this one back: call again if need be".to_owned()),
             Err(RecvTimeoutError::Timeout) => {
                 (ErrorKind::Timeout, format!("a kernel is at work after {deadline:?}: wait longer, or restart"))
             }
@@ -157,22 +158,18 @@ struct Server {
 
 impl Server {
     /// Serves until the ring is terminated. Returns whom to tell that it has ended.
-    fn run(mut self, inbox: &Receiver<Event>) -> Vec<Sender<()>> {
+    fn run(mut self, inbox: &Receiver<Event>) -> Vec<Sender<Phase>> {
         let mut followers = Vec::new();
         loop {
             let has_worked = self.phase != Phase::Inactive && self.serve();
-            let is_there = match self.phase {
-                Phase::Active => true,
-                Phase::Inactive => self.is_at_rest(),
-                Phase::Terminated => self.is_at_rest() && !has_worked,
-            };
+            let is_there = self.phase == Phase::Active || (self.is_at_rest() && !has_worked);
             if is_there && self.phase == Phase::Terminated {
                 self.completions.iter().for_each(HostCompletions::device_ended);
                 return followers;
             }
             if is_there {
                 // Whoever has not waited so long is not told.
-                followers.drain(..).for_each(|reached: Sender<()>| _ = reached.send(()));
+                followers.drain(..).for_each(|follower: Sender<Phase>| _ = follower.send(self.phase));
             }
             match if has_worked { inbox.try_recv().ok() } else { self.sleep(inbox) } {
                 None | Some(Event::Doorbell) => {}
@@ -181,12 +178,12 @@ impl Server {
                     device.complete(at_work.take().expect("what is done was at work"), &completion);
                 }
                 Some(Event::Want(phase, _)) if self.phase == Phase::Terminated && phase != self.phase => {}
-                Some(Event::Want(phase, reached)) => {
+                Some(Event::Want(phase, follower)) => {
                     if phase != self.phase {
-                        followers.clear();
+                        followers.drain(..).for_each(|overtaken| _ = overtaken.send(phase));
                     }
                     self.phase = phase;
-                    followers.push(reached);
+                    followers.push(follower);
                 }
             }
         }
