@@ -442,7 +442,7 @@ pub fn every_lane_is_cancelled_beside_a_kernel_that_does_not_end(context: &Conte
     assert_eq!(bench.lane.run(&echo(GRAIN + 1, 1)).payload, [1; 7]);
     assert_eq!(kind(bench.ring.deactivate(SHORT)), ErrorKind::Timeout);
     own.extend((3..7).map(|i| bench.lane.submit(&call(IN_RING, GRAIN + i % 2, i))));
-    let theirs: Vec<_> = (0..8).map(|i| other.submit(&call(BESIDE, GRAIN, 10 + i))).collect();
+    let theirs: Vec<_> = (10..18).map(|i| other.submit(&call(IN_RING, GRAIN, i))).collect();
     assert_eq!(kind(bench.ring.terminate(SHORT)), ErrorKind::Timeout);
     let mut ran = Vec::new();
     for (number, ticket) in (0..7).zip(own) {
