@@ -9,6 +9,7 @@ pub mod memory;
 pub mod order;
 pub mod report;
 pub mod ring;
+pub mod started;
 
 use crate::Case;
 
@@ -23,4 +24,5 @@ pub const AREAS: &[&[Case]] = &[
     order::CASES,
     answers::CASES,
     lifecycle::CASES,
+    started::CASES,
 ];
