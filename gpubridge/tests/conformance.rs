@@ -51,7 +51,8 @@ fn as_markdown_each_backend_is_a_column() {
 fn what_cannot_be_run_is_refused() {
     let line = conformance(&["no_such_case"]).error(2);
     assert_eq!(line, "no case matches no_such_case; without a filter all are run");
-    let mut required = Bench::new().command(&["conformance", "--backend", "null", "requests::message"]);
+    let bench = Bench::new();
+    let mut required = bench.command(&["conformance", "--backend", "null", "requests::message"]);
     let line = finish(required.env("GPUBRIDGE_REQUIRE", "null, abacus").spawn().unwrap()).error(2);
     assert_eq!(line, "GPUBRIDGE_REQUIRE requires `abacus`: there is no backend `abacus`; there are: cpu, null");
     let line = conformance(&["--backend", "abacus"]).error(2);
