@@ -7,8 +7,8 @@ use std::time::{Duration, SystemTime};
 
 use gpubridge_abstractions::{
     AllocateMessage, AllocationId, Backend, ComputeMessage, DeviceIndex, Error, ErrorKind, GetMetricsMessage,
-    InitializeMessage, KernelId, MemoryType, NullBackend, ReadMessage, ReleaseMessage, RingConfig, ShutdownMessage,
-    StagedRange, Status, WriteMessage,
+    InitializeMessage, KernelId, MemoryType, NullBackend, ReleaseMessage, RingConfig, ShutdownMessage, StagedRange,
+    Status, WriteMessage,
 };
 use gpubridge_runtime::{BatchCall, ResidentMemory, ResidentMemoryConfig, RestoredAllocation, SessionId};
 use held::{HeldDevice, NEVER, allocate, open, read, session, write};
@@ -26,29 +26,6 @@ fn refused<T: std::fmt::Debug>(answer: Result<T, Error>, kind: ErrorKind, why: &
 fn release(memory: &ResidentMemory, session: SessionId, id: AllocationId) -> u64 {
     let message = ReleaseMessage::new(memory.envelope(), id);
     memory.release(session, &message).expect("the session is open").bytes_freed
-}
-
-#[test]
-fn what_is_written_is_read_at_every_size_and_offset() {
-    let memory = memory();
-    let id = session(&memory);
-    let block = allocate(&memory, id, 300).id;
-    // Inline, one piece, several pieces, the last one short.
-    for (offset, size) in [(0, 0), (3, 1), (8, 32), (1, 33), (5, 56), (7, 57), (0, 64), (9, 65), (0, 300), (43, 257)] {
-        let data: Vec<u8> = (0..size).map(|i| (i * 7 + offset) as u8).collect();
-        let staged = StagedRange { offset_bytes: 0, size_bytes: size as u64 };
-        let message = WriteMessage::new(memory.envelope(), block, offset as u64, staged);
-        let response = memory.write(id, &message, &data).wait().expect("it is within the block");
-        assert_eq!(response.original_request_id, message.envelope.request_id);
-        assert_eq!(response.bytes_written, size as u64);
-        let mut bytes = vec![0xee; size + 2];
-        // Into the middle of a staging buffer.
-        let staged = StagedRange { offset_bytes: 1, size_bytes: size as u64 };
-        let message = ReadMessage::new(memory.envelope(), block, offset as u64, staged);
-        assert_eq!(memory.read(id, &message, &mut bytes).wait().expect("as above").bytes_read, size as u64);
-        assert_eq!(bytes[1..=size], data);
-        assert_eq!((bytes[0], bytes[size + 1]), (0xee, 0xee));
-    }
 }
 
 #[test]
@@ -138,23 +115,6 @@ fn the_table_of_the_device_and_the_budget_are_limits_too() {
     assert_eq!(release(&memory, id, first), 0);
     let too_late = ResidentMemoryConfig { epoch: 1 << 24, ..config };
     refused(ResidentMemory::open(device, too_late), ErrorKind::InvalidArgument, "24 bits");
-}
-
-#[test]
-fn bytes_are_zero_for_another_owner_up_to_the_block_s_end() {
-    let memory = memory();
-    let (mine, other) = (session(&memory), session(&memory));
-    let block = allocate(&memory, mine, 128).id;
-    write(&memory, mine, block, &[0xaa; 128]).wait().expect("it is mine");
-    assert_eq!(release(&memory, mine, block), 128);
-    // A smaller allocation takes the same block; its owner's next one may reach further.
-    let small = allocate(&memory, other, 113).id;
-    assert_eq!(release(&memory, other, small), 113);
-    let large = allocate(&memory, other, 128).id;
-    let mut bytes = [1; 128];
-    read(&memory, other, large, &mut bytes).wait().expect("it is the other's");
-    assert_eq!(bytes, [0; 128]);
-    assert_eq!(memory.metrics().pool_hit_count, 2);
 }
 
 /// More blocks than wait to be bound at once, used in another order, the first of them by a command of another session.

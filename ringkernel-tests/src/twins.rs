@@ -39,7 +39,8 @@ pub const REACHING: KernelSpec = KernelSpec::new(KernelId(1045));
 /// Answers with more than an answer holds.
 pub const TALKATIVE: KernelSpec = KernelSpec::new(KernelId(1046));
 
-fn declaration(spec: KernelSpec, name: &'static str, output: BufferUse, placement: Placement) -> KernelDeclaration {
+/// What a kernel of the suite declares, unless it says otherwise: no input, this output, one element of work.
+pub fn declaration(spec: KernelSpec, name: &'static str, output: BufferUse, placement: Placement) -> KernelDeclaration {
     KernelDeclaration {
         id: spec.id,
         name,

@@ -97,6 +97,8 @@ impl Promises {
             } else if inside && !line.starts_with(' ') {
                 self.add_bullet(owner, line);
                 empty = false;
+            } else if !empty && line.starts_with("- **") {
+                self.faults.push(format!("{owner}: behind an empty line, so no promise: {line}"));
             }
         }
     }
@@ -158,6 +160,8 @@ fn promises_are_found_where_they_stand() {
              /// - **first**: Again.
              /// 1. Without a label.
              ///
+             /// - **late**: Behind an empty line.
+             ///
              /// # Errors
              /// - **second**: Not a promise.
              fn up(&self);
@@ -169,5 +173,5 @@ fn promises_are_found_where_they_stand() {
          }",
     );
     assert_eq!(promises.names.iter().collect::<Vec<_>>(), ["Made/whole", "Made::up/first"]);
-    assert_eq!(promises.faults.len(), 3, "{:?}", promises.faults);
+    assert_eq!(promises.faults.len(), 4, "{:?}", promises.faults);
 }

@@ -3,9 +3,9 @@
 //! A hit rate says nothing without the footprint beside it (never giving memory back hits every time), so [`replay`]
 //! reports through the pool's own counters, which have both.
 
-use gpubridge_abstractions::Error;
+use gpubridge_abstractions::{DeviceBuffer, Error, MemoryType};
 
-use super::{BlockId, Pool};
+use super::{BlockId, ChunkSource, Pool};
 
 /// Allocations in a whole trace.
 pub const ALLOCATIONS: usize = 200_000;
@@ -20,6 +20,48 @@ const DOUBLINGS: u64 = 8;
 const OWNERS: u64 = 64;
 /// Operations by which completion lags behind submission in [`replay`].
 const COMPLETION_LAG: u64 = 64;
+
+/// A source of chunks that are addresses and no memory: the pool never touches what it hands out, so it can be judged
+/// without a device.
+#[derive(Debug)]
+pub struct Addresses {
+    next: u64,
+}
+
+impl Default for Addresses {
+    /// From 4 GiB on.
+    fn default() -> Self {
+        Self { next: 1 << 32 }
+    }
+}
+
+#[derive(Debug)]
+struct AddressRange {
+    address: u64,
+    size_bytes: u64,
+}
+
+impl ChunkSource for Addresses {
+    fn reserve(&mut self, size_bytes: u64) -> Result<Box<dyn DeviceBuffer>, Error> {
+        let address = self.next;
+        self.next += size_bytes.next_multiple_of(MIB);
+        Ok(Box::new(AddressRange { address, size_bytes }))
+    }
+}
+
+impl DeviceBuffer for AddressRange {
+    fn address(&self) -> u64 {
+        self.address
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    fn memory_type(&self) -> MemoryType {
+        MemoryType::Default
+    }
+}
 
 /// The shape of the sizes of a trace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::Instant;
 
-use gpubridge_runtime::pool::trace::SplitMix;
+use gpubridge_runtime::pool::trace::{Addresses, SplitMix};
 use gpubridge_runtime::pool::{Allocation, BlockId, ChunkSource, Pool, PoolConfig, Source};
 use parking_lot::Mutex;
 
@@ -31,43 +31,9 @@ impl ChunkSource for FromDevice {
     }
 }
 
-/// Addresses without memory: the pool never touches what it hands out.
-#[derive(Debug)]
-struct Addresses {
-    next: u64,
-}
-
-#[derive(Debug)]
-struct AddressRange {
-    address: u64,
-    size_bytes: u64,
-}
-
-impl ChunkSource for Addresses {
-    fn reserve(&mut self, size_bytes: u64) -> Result<Box<dyn DeviceBuffer>, Error> {
-        let address = self.next;
-        self.next += size_bytes.next_multiple_of(1 << 20);
-        Ok(Box::new(AddressRange { address, size_bytes }))
-    }
-}
-
-impl DeviceBuffer for AddressRange {
-    fn address(&self) -> u64 {
-        self.address
-    }
-
-    fn size_bytes(&self) -> u64 {
-        self.size_bytes
-    }
-
-    fn memory_type(&self) -> MemoryType {
-        MemoryType::Default
-    }
-}
-
 /// A pool with this budget over nothing but addresses.
 pub fn pool(budget_bytes: u64) -> Pool {
-    Pool::new(config(budget_bytes), Box::new(Addresses { next: 1 << 32 }))
+    Pool::new(config(budget_bytes), Box::new(Addresses::default()))
 }
 
 /// More than any of the traces needs.

@@ -246,7 +246,8 @@ pub fn a_bell_is_heard_after_every_pause(context: &Context) {
     let mut bench = Bench::new(context.device(), SMALL);
     let mut random = fastrand::Rng::with_seed(6);
     for number in 0..6000 {
-        let pause_us = if number % 300 == 0 { 2000 } else { random.u64(..300) };
+        // A step that shares no factor with a fault's period.
+        let pause_us = if number % 101 == 0 { 2000 } else { random.u64(..300) };
         let until = Instant::now() + Duration::from_micros(pause_us);
         while Instant::now() < until {
             std::hint::spin_loop();

@@ -3,32 +3,21 @@
 use std::sync::Arc;
 
 use gpubridge_abstractions::{
-    BufferUse, CallShape, ComputeMessage, ElementType, KernelDeclaration, KernelId, KernelSpec, Parameters, Placement,
-    Tolerance,
+    BufferUse, CallShape, ComputeMessage, KernelDeclaration, KernelId, KernelSpec, Parameters, Placement,
 };
 use gpubridge_kernels::{Answer, CpuKernel, Invocation, Kernel};
 
 use crate::Context;
 use crate::rig::{Gate, OpenAtEnd, Rig, narrow, pattern};
-use crate::twins::{COUNTER, counter};
+use crate::twins::{self, COUNTER, counter};
 
-/// The declaration of the `number`th kernel of a case: f32, no buffers, one scalar.
+/// The declaration of the `number`th kernel of a case: no buffers, one scalar, as much work as elements.
 fn declaration(number: u32, name: &'static str, placement: Placement) -> KernelDeclaration {
     KernelDeclaration {
-        id: KernelId(KernelId::FIRST_USER.0 + 100 + number),
-        name,
-        summary: "a kernel of a case",
-        elements: &[ElementType::F32],
-        buffers: [BufferUse::None; 3],
         scalars: &["number"],
         constants: &[],
-        in_place: false,
-        stateful: false,
-        placement,
-        check: |_| Ok(()),
         work: |shape: &CallShape| shape.count,
-        tolerance: Tolerance::Exact,
-        targets: &["cpu"],
+        ..twins::declaration(spec(number), name, BufferUse::None, placement)
     }
 }
 
