@@ -1,0 +1,134 @@
+// Threads that work on one call together: a warp in the ring; a block or a whole grid beside it.
+//
+// A kernel is written once, for any team. Every thread of a team calls the same functions in the same order.
+#pragma once
+
+#include "platform.cuh"
+
+namespace gb {
+
+constexpr u32 WARP = 32;
+
+template <class T>
+GB_DEVICE T shuffle_bits(T value, u32 from) {
+    if constexpr (sizeof(T) == 8) {
+        u64 bits = bit_cast<u64>(value);
+        u64 low = shuffle(u32(bits), from), high = shuffle(u32(bits >> 32), from);
+        return bit_cast<T>(high << 32 | low);
+    } else {
+        return bit_cast<T>(shuffle(bit_cast<u32>(value), from));
+    }
+}
+
+struct Plus {
+    template <class T>
+    GB_MEMBER T operator()(T a, T b) const { return a + b; }
+};
+
+struct Least {
+    template <class T>
+    GB_MEMBER T operator()(T a, T b) const { return b < a ? b : a; }
+};
+
+struct Greatest {
+    template <class T>
+    GB_MEMBER T operator()(T a, T b) const { return a < b ? b : a; }
+};
+
+// One warp.
+struct Warp {
+    // Whether `sync`, `reduce` and `scan` work across the whole team.
+    static constexpr bool SYNCS = true;
+
+    GB_MEMBER u32 rank() const { return thread_index() % WARP; }
+    GB_MEMBER u64 size() const { return WARP; }
+    // The warp of this thread among those of the team, for kernels that give each warp a piece of its own.
+    GB_MEMBER u64 warp() const { return 0; }
+    GB_MEMBER u64 warps() const { return 1; }
+    GB_MEMBER void sync() const { sync_warp(); }
+
+    // `join` of all threads' values, in every thread; in the same order each time.
+    template <class T, class Join>
+    GB_MEMBER T reduce(T value, Join join) const {
+        for (u32 mask = WARP / 2; mask > 0; mask /= 2) value = join(value, shuffle_bits(value, rank() ^ mask));
+        return value;
+    }
+
+    // `join` of the values of this thread and of all before it; that of all threads goes to `total`.
+    template <class T, class Join>
+    GB_MEMBER T scan(T value, Join join, T &total) const {
+        for (u32 by = 1; by < WARP; by *= 2) {
+            T below = shuffle_bits(value, rank() < by ? rank() : rank() - by);
+            if (rank() >= by) value = join(below, value);
+        }
+        total = shuffle_bits(value, WARP - 1);
+        return value;
+    }
+};
+
+// A block of whole warps, at most 32 of them.
+struct Block {
+    static constexpr bool SYNCS = true;
+    // A value per warp, in shared memory.
+    u64 *scratch;
+
+    GB_MEMBER u32 rank() const { return thread_index(); }
+    GB_MEMBER u64 size() const { return block_threads(); }
+    GB_MEMBER u64 warp() const { return thread_index() / WARP; }
+    GB_MEMBER u64 warps() const { return block_threads() / WARP; }
+    GB_MEMBER void sync() const { sync_block(); }
+
+    template <class T, class Join>
+    GB_MEMBER T reduce(T value, Join join) const {
+        value = Warp{}.reduce(value, join);
+        share(value);
+        T total = shared<T>(0);
+        for (u32 i = 1; i < warps(); ++i) total = join(total, shared<T>(i));
+        sync();
+        return total;
+    }
+
+    template <class T, class Join>
+    GB_MEMBER T scan(T value, Join join, T &total) const {
+        T of_warp;
+        value = Warp{}.scan(value, join, of_warp);
+        share(of_warp);
+        T below = shared<T>(0);
+        total = below;
+        for (u32 i = 1; i < warps(); ++i) {
+            if (i == warp()) below = total;
+            total = join(total, shared<T>(i));
+        }
+        if (warp() > 0) value = join(below, value);
+        sync();
+        return value;
+    }
+
+private:
+    template <class T>
+    GB_MEMBER void share(T of_warp) const {
+        u64 bits;
+        if constexpr (sizeof(T) == 8) bits = bit_cast<u64>(of_warp);
+        else bits = bit_cast<u32>(of_warp);
+        if (thread_index() % WARP == 0) scratch[warp()] = bits;
+        sync();
+    }
+
+    template <class T>
+    GB_MEMBER T shared(u32 of_warp) const {
+        if constexpr (sizeof(T) == 8) return bit_cast<T>(scratch[of_warp]);
+        else return bit_cast<T>(u32(scratch[of_warp]));
+    }
+};
+
+// All blocks of a launch. Its threads cannot wait for each other: for kernels whose elements do not depend on each other.
+struct Grid {
+    static constexpr bool SYNCS = false;
+
+    GB_MEMBER u64 rank() const { return u64(block_index()) * block_threads() + thread_index(); }
+    GB_MEMBER u64 size() const { return u64(grid_blocks()) * block_threads(); }
+    GB_MEMBER u64 warp() const { return rank() / WARP; }
+    GB_MEMBER u64 warps() const { return size() / WARP; }
+};
+
+} // namespace gb
