@@ -1,0 +1,485 @@
+// An executing warp of a block: the rules of commands, as `kernels/src/device/executor.rs` has them in Rust.
+//
+// All lanes of the warp walk through here together. One of them looks up what a command names, since what is looked up may
+// change meanwhile and all must come to the same answer.
+#pragma once
+
+#include "copies.cuh"
+#include "held.cuh"
+#include "library/library.cuh"
+#include "ring.cuh"
+#include "team.cuh"
+
+namespace gb {
+
+// The most bytes that are zeroed in the ring.
+constexpr u64 ZERO_IN_RING_BYTES = 64 << 10;
+// One command in this many has its time taken.
+constexpr u32 SAMPLE = 64;
+// Commands executed between two looks at what is at work beside the ring.
+constexpr u32 COMMANDS_PER_TENDING = 8;
+
+struct Executor {
+    const Parameters &ring;
+    Hall &hall;
+    u32 index;
+    Held held;
+    u32 seen;
+    u32 executed;
+    // Of the command at hand.
+    u32 lane;
+    u32 slot;
+    u32 answer_bytes;
+    // Whether it went beside the ring: it is answered later.
+    bool went;
+    // Commands that waited behind one that is answered now, to be executed before all others: slots of `chain_lane`.
+    u32 chain;
+    u32 chain_last;
+    u32 chain_lane;
+
+    GB_MEMBER u32 state() const { return seen & 0xff; }
+    GB_MEMBER u32 rank() const { return Warp{}.rank(); }
+    GB_MEMBER u64 *answer() const { return hall.answer[index]; }
+
+    GB_MEMBER void run() {
+        u32 done = 0;
+        held.load(ring.blocks[block_index()].held[index]);
+        for (;;) {
+            follow();
+            u32 handed = watch(&hall.handed[index]);
+            bool tends = held.count > 0 && chain == NO_SLOT && (handed == done || executed % COMMANDS_PER_TENDING == 0);
+            if (tends) tend();
+            Command command;
+            bool chained = chain != NO_SLOT;
+            if (!chained && handed == done) {
+                if (watch(&hall.ended) != 0) break;
+                spin();
+                continue;
+            }
+            if (chained ? take_chained(command) : take(hall.places[index][done % Hall::PLACES], command)) {
+                execute(command);
+            }
+            if (chained) {
+                if (went) chain_behind();
+                continue;
+            }
+            ++done;
+            sync_warp();
+            if (rank() == 0) store_release_block(&hall.done[index], done);
+        }
+        if (rank() == 0) ring.blocks[block_index()].held[index] = held.count;
+    }
+
+private:
+    // A word that another warp writes, the same for all lanes; what that warp did before is seen by all.
+    GB_MEMBER static u32 watch(const u32 *at) {
+        u32 value = shuffle(load_acquire_block(at), 0);
+        sync_warp();
+        return value;
+    }
+
+    GB_MEMBER void follow() {
+        u32 now = watch(&hall.wanted);
+        if (now == seen) return;
+        seen = now;
+        // What is not begun waits for better times; `tend` cancels it if there are none.
+        if (state() != RUN && chain != NO_SLOT) {
+            held.keep(ring.lanes[chain_lane].records, chain_lane, chain, chain_last);
+            chain = NO_SLOT;
+        }
+        if (rank() == 0) store_release_block(&hall.seen[index], now);
+    }
+
+    // Takes a command that the poller handed over; whether it is to be executed now.
+    GB_MEMBER bool take(const u64 *place, Command &command) {
+        for (u32 i = 0; i < SLOT_WORDS; ++i) command.words[i] = place[i];
+        u64 where = place[SLOT_WORDS];
+        lane = u32(where >> PLACE_LANE_SHIFT) & (LANES_MAX - 1);
+        slot = u32(where) & 0xffff;
+        ++executed;
+        if (where & PLACE_CANCELLED) {
+            finish(command.words[0], STATUS_CANCELLED, 0);
+            return false;
+        }
+        // Almost always nothing is held.
+        u32 holder = held.count > 0 ? held.find(lane, command.grain()) : NO_SLOT;
+        if (holder == NO_SLOT) return true;
+        held.wait(ring.lanes[lane].records, holder, slot, command);
+        return false;
+    }
+
+    // Takes the first command of the chain.
+    GB_MEMBER bool take_chained(Command &command) {
+        lane = chain_lane;
+        slot = chain;
+        ++executed;
+        const Record *record = &ring.lanes[lane].records[slot];
+        for (u32 i = 0; i < SLOT_WORDS; ++i) command.words[i] = record->command[i];
+        chain = record->next_waiting;
+        sync_warp();
+        return true;
+    }
+
+    // The command at hand went beside the ring: the rest of the chain waits behind it.
+    GB_MEMBER void chain_behind() {
+        if (rank() == 0 && chain != NO_SLOT) {
+            Record *record = &ring.lanes[lane].records[slot];
+            record->first_waiting = chain;
+            record->last_waiting = chain_last;
+        }
+        chain = NO_SLOT;
+        sync_warp();
+    }
+
+    // Executes a command and answers it, or begins it beside the ring.
+    GB_MEMBER void execute(const Command &command) {
+        bool sampled = executed % SAMPLE == 0;
+        u64 started = sampled ? nanoseconds() : 0;
+        answer_bytes = 0;
+        went = false;
+        if (rank() < PAYLOAD_WORDS) answer()[rank()] = 0;
+        sync_warp();
+        u32 status = perform(command);
+        if (went) return;
+        u64 took = sampled ? nanoseconds() - started : 0;
+        // 0 means that nobody looked.
+        finish(command.words[0], status, sampled ? u32(took > 0 ? took : 1) : 0);
+    }
+
+    // Answers the command at hand with the executor's answer.
+    GB_MEMBER void finish(u64 header, u32 status, u32 device_time_ns) {
+        sync_warp();
+        u64 bytes = status == STATUS_OK ? answer_bytes : 0;
+        u64 word = rank() >= 1 && rank() < SLOT_WORDS && bytes > 0 ? answer()[rank() - 1] : 0;
+        u64 displaced = ballot(word >> 63) >> 1 & 0x7f;
+        if (rank() == 0) {
+            word = displaced << DISPLACED_SHIFT | u64(status) << STATUS_SHIFT | bytes << RESULT_SHIFT |
+                   device_time_ns;
+        }
+        u64 tag = (header >> ANSWER_BIT_SHIFT & 1) << 63;
+        // Each word proves by its tag that it is new, so no order is needed between them.
+        if (rank() < SLOT_WORDS) {
+            store_system(words_of(ring, lane).completion(slot) + rank(), (word & ~(1ull << 63)) | tag);
+        }
+    }
+
+    GB_MEMBER u32 perform(const Command &command) {
+        switch (command.opcode()) {
+        case OPCODE_ECHO:
+            if (rank() < PAYLOAD_WORDS) answer()[rank()] = command.payload(rank());
+            answer_bytes = PAYLOAD_BYTES;
+            return STATUS_OK;
+        case OPCODE_BIND: return bind(command);
+        case OPCODE_WRITE: return write(command);
+        case OPCODE_WRITE_INLINE: return write_inline(command);
+        case OPCODE_READ: return read(command);
+        case OPCODE_READ_INLINE: return read_inline(command);
+        case OPCODE_COMPUTE: return compute(command);
+        default: return STATUS_UNKNOWN_OPCODE;
+        }
+    }
+
+    // Each lane that `looks` looks up the block of its name; all see what the first `count` found.
+    GB_MEMBER u32 find(Name name, bool looks, u32 count, u32 grain) {
+        if (looks) hall.found[index][rank()] = look_up(name, grain, rank());
+        sync_warp();
+        for (u32 i = 0; i < count; ++i) {
+            if (hall.found[index][i] != STATUS_OK) return hall.found[index][i];
+        }
+        return STATUS_OK;
+    }
+
+    // By one lane. Another executor may bind the slot meanwhile: what was read of it counts if it stayed as it was.
+    GB_MEMBER u32 look_up(Name name, u32 grain, u32 at) {
+        if (name.index >= ring.allocations) return STATUS_UNKNOWN_ALLOCATION;
+        const Bound *bound = &ring.lanes[lane].table[name.index];
+        u32 version = load_acquire_block(&bound->version);
+        u64 size_bytes = load_acquire_block(half(&bound->size_bytes, 0)) |
+                         u64(load_acquire_block(half(&bound->size_bytes, 1))) << 32;
+        u64 address =
+            load_acquire_block(half(&bound->address, 0)) | u64(load_acquire_block(half(&bound->address, 1))) << 32;
+        u32 generation = load_acquire_block(&bound->generation);
+        u32 owner = load_acquire_block(&bound->owner);
+        bool changed = version % 2 == 1 || load_acquire_block(&bound->version) != version;
+        if (changed || size_bytes == 0 || generation != name.generation) return STATUS_UNKNOWN_ALLOCATION;
+        if (owner != grain) return STATUS_NOT_OWNER;
+        hall.address[index][at] = address;
+        hall.size_bytes[index][at] = size_bytes;
+        return STATUS_OK;
+    }
+
+    GB_MEMBER static const u32 *half(const u64 *word, u32 which) { return reinterpret_cast<const u32 *>(word) + which; }
+
+    GB_MEMBER u32 bind(const Command &command) {
+        Name name = Name::of(command.payload(0));
+        u64 address = command.payload(1), size_bytes = command.payload(2), zero_bytes = command.payload(3);
+        if (name.index >= ring.allocations) return STATUS_OUT_OF_BOUNDS;
+        if (size_bytes == 0) {
+            u32 status = find(name, rank() == 0, 1, command.grain());
+            if (status == STATUS_OK) rebind(name, 0, 0, NOBODY);
+            return status;
+        }
+        if (address % BLOCK_ALIGNMENT != 0) return STATUS_INVALID_ARGUMENT;
+        if (!is_memory(address, size_bytes > zero_bytes ? size_bytes : zero_bytes)) return STATUS_INVALID_ARGUMENT;
+        rebind(name, address, size_bytes, command.grain());
+        // The block may come from another lane, and so from another multiprocessor, whose last stores come first.
+        if (zero_bytes > 0) fence_device();
+        if (zero_bytes > ZERO_IN_RING_BYTES) {
+            begin_beside(command, ZERO_BYTES, Call{{}, {}, {pointer(address), zero_bytes}, 0, {}, 0}, zero_bytes / 4);
+        } else {
+            zero(Warp{}, pointer(address), zero_bytes);
+        }
+        return STATUS_OK;
+    }
+
+    GB_MEMBER static u32 *pointer(u64 address) { return reinterpret_cast<u32 *>(address); }
+
+    GB_MEMBER bool is_memory(u64 address, u64 size_bytes) const {
+        for (u32 i = 0; i < ring.arena_count; ++i) {
+            const Range &arena = ring.arenas[i];
+            if (address >= arena.first && address < arena.end && size_bytes <= arena.end - address) return true;
+        }
+        return false;
+    }
+
+    GB_MEMBER void rebind(Name name, u64 address, u64 size_bytes, u32 owner) {
+        // What was written through the name before comes before what another lane will do with the block.
+        fence_device();
+        sync_warp();
+        if (rank() == 0) {
+            Bound *bound = &ring.lanes[lane].table[name.index];
+            // Two executors may bind one slot at once.
+            while (atomic_add(&bound->claims, 1) != 0) {
+                atomic_add(&bound->claims, u32(-1));
+                spin();
+            }
+            u32 version = load_acquire_block(&bound->version);
+            store_release_block(&bound->version, version + 1);
+            store_release_block(const_cast<u32 *>(half(&bound->address, 0)), u32(address));
+            store_release_block(const_cast<u32 *>(half(&bound->address, 1)), u32(address >> 32));
+            store_release_block(const_cast<u32 *>(half(&bound->size_bytes, 0)), u32(size_bytes));
+            store_release_block(const_cast<u32 *>(half(&bound->size_bytes, 1)), u32(size_bytes >> 32));
+            store_release_block(&bound->generation, name.generation);
+            store_release_block(&bound->owner, owner);
+            store_release_block(&bound->version, version + 2);
+            fence_device();
+            atomic_add(&bound->claims, u32(-1));
+        }
+        sync_warp();
+    }
+
+    // The first byte of a transfer of at most `limit_bytes`, or why there is none.
+    GB_MEMBER u32 transfer(const Command &command, u32 limit_bytes, u8 *&first, u32 &size_bytes) {
+        u32 status = find(Name::of(command.payload(0)), rank() == 0, 1, command.grain());
+        if (status != STATUS_OK) return status;
+        u64 offset_bytes = command.payload(1);
+        size_bytes = u32(command.payload(2));
+        if (size_bytes > limit_bytes) return STATUS_INVALID_ARGUMENT;
+        u64 block_bytes = hall.size_bytes[index][0];
+        if (offset_bytes > block_bytes || size_bytes > block_bytes - offset_bytes) return STATUS_OUT_OF_BOUNDS;
+        first = reinterpret_cast<u8 *>(hall.address[index][0]) + offset_bytes;
+        return STATUS_OK;
+    }
+
+    GB_MEMBER u32 write(const Command &command) {
+        u8 *to;
+        u32 size_bytes;
+        u32 status = transfer(command, ring.staging_words * 8, to, size_bytes);
+        if (status == STATUS_OK) copy_in(to, words_of(ring, lane).staging(slot), size_bytes);
+        return status;
+    }
+
+    GB_MEMBER u32 write_inline(const Command &command) {
+        u8 *to;
+        u32 size_bytes;
+        u32 status = transfer(command, INLINE_WRITE_BYTES, to, size_bytes);
+        if (status == STATUS_OK && rank() < size_bytes) {
+            to[rank()] = u8(command.payload(TRANSFER_HEADER_WORDS + rank() / 8) >> (rank() % 8 * 8));
+        }
+        return status;
+    }
+
+    GB_MEMBER u32 read(const Command &command) {
+        u8 *from;
+        u32 size_bytes;
+        u32 status = transfer(command, ring.staging_words * 8, from, size_bytes);
+        if (status != STATUS_OK) return status;
+        copy_out(words_of(ring, lane).staging(slot), from, size_bytes);
+        // The header, which this lane writes, is behind the bytes that all lanes wrote.
+        sync_warp();
+        if (rank() == 0) fence_system();
+        return STATUS_OK;
+    }
+
+    GB_MEMBER u32 read_inline(const Command &command) {
+        u8 *from;
+        u32 size_bytes;
+        u32 status = transfer(command, PAYLOAD_BYTES, from, size_bytes);
+        if (status != STATUS_OK) return status;
+        if (rank() < PAYLOAD_WORDS) answer()[rank()] = bytes_at(from, rank(), size_bytes);
+        answer_bytes = size_bytes;
+        return STATUS_OK;
+    }
+
+    // What a kernel's name stands for: its checks, then the run or the way beside.
+    struct Compute {
+        Executor &executor;
+        const Command &command;
+        u32 status;
+
+        template <class Kernel>
+        GB_MEMBER void operator()(Kernel) {
+            status = executor.call<Kernel>(command);
+        }
+    };
+
+    GB_MEMBER u32 compute(const Command &command) {
+        Compute visitor{*this, command, STATUS_UNKNOWN_KERNEL};
+        with_kernel(command.kernel(), visitor);
+        return visitor.status;
+    }
+
+    template <class Kernel>
+    GB_MEMBER u32 call(const Command &command) {
+        Name input = Name::of(command.payload(0)), operand = Name::of(command.payload(1));
+        Name output = Name::of(command.payload(2));
+        u32 named = u32(!input.is_none()) | u32(!operand.is_none()) << 1 | u32(!output.is_none()) << 2;
+        if (named != Kernel::BUFFERS) return STATUS_INVALID_ARGUMENT;
+        bool looks = rank() < 3 && (named >> rank() & 1);
+        if (rank() < 3 && !looks) {
+            hall.found[index][rank()] = STATUS_OK;
+            hall.size_bytes[index][rank()] = 0;
+        }
+        u32 status = find(rank() == 0 ? input : rank() == 1 ? operand : output, looks, 3, command.grain());
+        if (status != STATUS_OK) return status;
+        bool aliased = same(input, operand) || same(input, output) || same(operand, output);
+        if (aliased && !Kernel::IN_PLACE) return STATUS_INVALID_ARGUMENT;
+
+        Call call{buffer(0), buffer(1), buffer(2), u32(command.payload(3)), {}, u32(command.payload(3) >> 32)};
+        if (call.count == 0) call.count = input.is_none() ? call.output.count : call.input.count;
+        for (u32 i = 0; i < 3; ++i) call.scalars.words[i] = command.payload(4 + i);
+        if (!Kernel::check(call)) return STATUS_INVALID_ARGUMENT;
+        u64 work = Kernel::work(call);
+        if (work > Kernel::IN_RING_UP_TO) {
+            begin_beside(command, command.kernel(), call, work);
+            return STATUS_OK;
+        }
+        Answer told{answer(), 0, rank() == 0};
+        Kernel::run(Warp{}, call, told);
+        answer_bytes = told.bytes;
+        return STATUS_OK;
+    }
+
+    GB_MEMBER static bool same(Name a, Name b) { return !a.is_none() && a.index == b.index; }
+
+    GB_MEMBER Elements buffer(u32 which) const {
+        u64 size_bytes = hall.size_bytes[index][which];
+        return {size_bytes == 0 ? nullptr : pointer(hall.address[index][which]), size_bytes / 4};
+    }
+
+    // Hands the command at hand to the host, to be launched beside the ring. Its grain waits from now on.
+    GB_MEMBER void begin_beside(const Command &command, u32 variant, const Call &call, u64 work) {
+        Record *record = &ring.lanes[lane].records[slot];
+        sync_warp();
+        if (rank() < SLOT_WORDS) record->command[rank()] = command.words[rank()];
+        if (rank() < PAYLOAD_WORDS) record->answer[rank()] = 0;
+        if (rank() == 0) {
+            record->call = call;
+            record->answer_bytes = 0;
+            record->begun += 1;
+        }
+        held.begin(record, lane, slot, command.grain());
+        if (rank() == 0) {
+            store_release_block(&hall.beside[index], held.at_work);
+            u32 request = atomic_add(&ring.blocks[block_index()].requests, 1);
+            u64 lap = u64(request / ring.requests_max % 2 == 0);
+            u64 *word = ring.outbox + u64(block_index()) * ring.requests_max + request % ring.requests_max;
+            u64 size = 64 - (work == 0 ? 64 : __builtin_clzll(work));
+            // The record, and whatever the grain's earlier commands wrote, come before the word that asks for the launch.
+            fence_system();
+            store_system(word, lap << 63 | size << REQUEST_WORK_SHIFT | u64(variant) << REQUEST_VARIANT_SHIFT |
+                                   u64(lane) << REQUEST_LANE_SHIFT | slot);
+        }
+        sync_warp();
+        went = true;
+    }
+
+    // Looks at the commands beside the ring, and answers those that are done, until one leaves commands to execute.
+    GB_MEMBER void tend() {
+        for (u32 base = 0; base < held.count && chain == NO_SLOT; base += WARP) {
+            u32 ripe = ballot(is_ripe(base + rank()));
+            sync_warp();
+            // From the back: what is taken out makes room for the last one.
+            for (u32 i = WARP; i-- > 0 && chain == NO_SLOT;) {
+                if (ripe >> i & 1) tend_to(base + i);
+            }
+        }
+        if (rank() == 0) store_release_block(&hall.beside[index], held.at_work);
+    }
+
+    // Whether there is something to do about an entry, by one lane.
+    GB_MEMBER bool is_ripe(u32 at) const {
+        if (at >= held.count) return false;
+        u64 entry = held.entries[at];
+        if (entry & HELD_ANSWERED) return state() == RUN || state() == STOP;
+        const Record *record = record_of(entry);
+        if (state() == STOP && record->first_waiting != NO_SLOT) return true;
+        return load_acquire_device(&record->done) == record->begun;
+    }
+
+    GB_MEMBER Record *record_of(u64 entry) const { return &ring.lanes[held_lane(entry)].records[held_slot(entry)]; }
+
+    // Answers the entry's command if it is done; lets go what waits behind it, or cancels that.
+    GB_MEMBER void tend_to(u32 at) {
+        u64 entry = held.entries[at];
+        u32 of_lane = held_lane(entry), first = held_slot(entry);
+        Record *record = record_of(entry);
+        // Whether the entry stands for commands that wait for nothing any more.
+        bool answered = entry & HELD_ANSWERED;
+        if (!answered) {
+            first = record->first_waiting;
+            bool done = shuffle(load_acquire_device(&record->done) == record->begun, 0) != 0;
+            sync_warp();
+            if (done) {
+                // In the table first: with the answer the slot is the host's again, and the record with it.
+                held.answer(ring.lanes[of_lane].records, at);
+                answer_entry(of_lane, held_slot(entry), *record);
+                answered = first != NO_SLOT;
+            } else if (rank() == 0) {
+                record->first_waiting = NO_SLOT;
+            }
+        }
+        if (state() == STOP) {
+            cancel_from(of_lane, first);
+            if (answered) held.remove(at);
+        } else if (state() == RUN && answered) {
+            chain = first;
+            chain_last = ring.lanes[of_lane].records[first].last_waiting;
+            chain_lane = of_lane;
+            held.remove(at);
+        }
+    }
+
+    GB_MEMBER void answer_entry(u32 of_lane, u32 of_slot, const Record &record) {
+        if (rank() < PAYLOAD_WORDS) answer()[rank()] = record.answer[rank()];
+        answer_bytes = record.answer_bytes;
+        lane = of_lane;
+        slot = of_slot;
+        u64 header = record.command[0];
+        u32 device_time_ns = record.device_time_ns;
+        finish(header, STATUS_OK, device_time_ns);
+    }
+
+    GB_MEMBER void cancel_from(u32 of_lane, u32 first) {
+        const Record *records = ring.lanes[of_lane].records;
+        lane = of_lane;
+        for (u32 next = first; next != NO_SLOT;) {
+            slot = next;
+            u64 header = records[slot].command[0];
+            next = records[slot].next_waiting;
+            finish(header, STATUS_CANCELLED, 0);
+        }
+    }
+};
+
+} // namespace gb

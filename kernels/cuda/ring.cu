@@ -1,0 +1,93 @@
+// The kernels of the module: the ring, which never ends, and what runs beside it.
+#include "executor.cuh"
+#include "poller.cuh"
+
+namespace gb {
+
+constexpr u32 RING_THREADS_MAX = (EXECUTORS_MAX + 1) * WARP;
+constexpr u32 BESIDE_THREADS_MAX = 1024;
+
+// A kernel of the library, run by a team beside the ring.
+template <class Team>
+struct Beside {
+    const Team &team;
+    const Call &call;
+    Answer &answer;
+
+    template <class Kernel>
+    GB_MEMBER void operator()(Kernel) {
+        if constexpr (Kernel::BY_GRID || Team::SYNCS) Kernel::run(team, call, answer);
+    }
+};
+
+GB_DEVICE void note_start(Record *record) {
+    if (block_index() == 0 && thread_index() == 0) record->started_ns = nanoseconds();
+}
+
+} // namespace gb
+
+// One block per multiprocessor that the ring may use; its first warp polls, the others execute. The host launches it with all
+// blocks resident.
+GB_KERNEL(gb::RING_THREADS_MAX) gpubridge_ring(const gb::Parameters *parameters) {
+    using namespace gb;
+    GB_SHARED(Hall, hall);
+    const Parameters &ring = *parameters;
+    u32 block = block_index();
+    u32 executors = block_threads() / WARP - 1;
+    u32 lanes = (ring.lane_count - block + grid_blocks() - 1) / grid_blocks();
+    u64 *control = ring.control + u64(block) * CONTROL_LINES * SLOT_WORDS;
+    for (u32 i = thread_index(); i < EXECUTORS_MAX; i += block_threads()) {
+        hall.handed[i] = 0;
+        hall.handing[i] = 0;
+        hall.done[i] = 0;
+        hall.beside[i] = 0;
+        hall.seen[i] = NOTHING_YET;
+    }
+    for (u32 i = thread_index(); i < lanes; i += block_threads()) hall.next[i] = ring.blocks[block].next[i];
+    if (thread_index() == 0) {
+        hall.ended = 0;
+        hall.wanted = NOTHING_YET;
+    }
+    sync_block();
+    u32 warp = thread_index() / WARP;
+    if (warp == 0) {
+        // No state has this number: the first look finds a change.
+        Poller{ring, hall, executors, control, lanes, ~0ull, false, false}.run();
+    } else {
+        u64 *held = ring.held + (u64(block) * EXECUTORS_MAX + warp - 1) * ring.requests_max;
+        Executor{ring, hall, warp - 1, {held, 0, 0}, NOTHING_YET, 0, 0, 0, 0, false, NO_SLOT, NO_SLOT, 0}.run();
+    }
+}
+
+// A kernel whose elements do not depend on each other, by all blocks of the launch.
+GB_KERNEL(gb::BESIDE_THREADS_MAX) gpubridge_beside_grid(gb::Record *record, gb::u32 variant) {
+    using namespace gb;
+    note_start(record);
+    Grid team;
+    Answer answer{record->answer, 0, team.rank() == 0};
+    if (variant == ZERO_BYTES) return zero(team, record->call.output.words, record->call.output.count);
+    Beside<Grid> beside{team, record->call, answer};
+    with_kernel(variant, beside);
+}
+
+// Any other kernel, by the one block of the launch.
+GB_KERNEL(gb::BESIDE_THREADS_MAX) gpubridge_beside_block(gb::Record *record, gb::u32 variant) {
+    using namespace gb;
+    using Scratch = u64[WARP];
+    GB_SHARED(Scratch, scratch);
+    note_start(record);
+    Block team{scratch};
+    Answer answer{record->answer, 0, team.rank() == 0};
+    Beside<Block> beside{team, record->call, answer};
+    with_kernel(variant, beside);
+    if (team.rank() == 0) record->answer_bytes = answer.bytes;
+}
+
+// The last step of a command beside the ring, behind its kernel on the same stream: its executor may go on.
+GB_KERNEL(32) gpubridge_beside_finish(gb::Record *record) {
+    using namespace gb;
+    if (thread_index() != 0) return;
+    u64 took = nanoseconds() - record->started_ns;
+    record->device_time_ns = took == 0 ? 1 : took > NO_SLOT ? NO_SLOT : u32(took);
+    store_release_device(&record->done, record->begun);
+}
