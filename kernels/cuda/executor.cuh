@@ -225,7 +225,7 @@ private:
         // The block may come from another lane, and so from another multiprocessor, whose last stores come first.
         if (zero_bytes > 0) fence_device();
         if (zero_bytes > ZERO_IN_RING_BYTES) {
-            begin_beside(command, ZERO_BYTES, Call{{}, {}, {pointer(address), zero_bytes}, 0, {}, 0}, zero_bytes / 4);
+            begin_beside(command, ZERO_BYTES, true, Call{{}, {}, {pointer(address), zero_bytes}, 0, {}, 0}, zero_bytes / 4);
         } else {
             zero(Warp{}, pointer(address), zero_bytes);
         }
@@ -361,7 +361,7 @@ private:
         if (!Kernel::check(call)) return STATUS_INVALID_ARGUMENT;
         u64 work = Kernel::work(call);
         if (work > Kernel::IN_RING_UP_TO) {
-            begin_beside(command, command.kernel(), call, work);
+            begin_beside(command, command.kernel(), Kernel::BY_GRID, call, work);
             return STATUS_OK;
         }
         Answer told{answer(), 0, rank() == 0};
@@ -378,7 +378,7 @@ private:
     }
 
     // Hands the command at hand to the host, to be launched beside the ring. Its grain waits from now on.
-    GB_MEMBER void begin_beside(const Command &command, u32 variant, const Call &call, u64 work) {
+    GB_MEMBER void begin_beside(const Command &command, u32 variant, bool by_grid, const Call &call, u64 work) {
         Record *record = &ring.lanes[lane].records[slot];
         sync_warp();
         if (rank() < SLOT_WORDS) record->command[rank()] = command.words[rank()];
@@ -397,7 +397,7 @@ private:
             u64 size = 64 - (work == 0 ? 64 : __builtin_clzll(work));
             // The record, and whatever the grain's earlier commands wrote, come before the word that asks for the launch.
             fence_system();
-            store_system(word, lap << 63 | size << REQUEST_WORK_SHIFT | u64(variant) << REQUEST_VARIANT_SHIFT |
+            store_system(word, lap << 63 | (by_grid ? REQUEST_BY_GRID : 0) | size << REQUEST_WORK_SHIFT | u64(variant) << REQUEST_VARIANT_SHIFT |
                                    u64(lane) << REQUEST_LANE_SHIFT | slot);
         }
         sync_warp();

@@ -28,10 +28,16 @@ GB_DEVICE void note_start(Record *record) {
 
 // One block per multiprocessor that the ring may use; its first warp polls, the others execute. The host launches it with all
 // blocks resident.
-GB_KERNEL(gb::RING_THREADS_MAX) gpubridge_ring(const gb::Parameters *parameters) {
+GB_KERNEL(gb::RING_THREADS_MAX) gpubridge_ring(const gb::Parameters parameters) {
     using namespace gb;
     GB_SHARED(Hall, hall);
-    const Parameters &ring = *parameters;
+    // Each thread would keep a copy of its own.
+    GB_SHARED(Parameters, ring);
+    constexpr u32 PARAMETER_WORDS = sizeof(Parameters) / sizeof(u64);
+    for (u32 i = thread_index(); i < PARAMETER_WORDS; i += block_threads()) {
+        reinterpret_cast<u64 *>(&ring)[i] = reinterpret_cast<const u64 *>(&parameters)[i];
+    }
+    sync_block();
     u32 block = block_index();
     u32 executors = block_threads() / WARP - 1;
     u32 lanes = (ring.lane_count - block + grid_blocks() - 1) / grid_blocks();

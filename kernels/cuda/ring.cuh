@@ -69,7 +69,7 @@ struct Range {
 };
 
 struct Parameters {
-    const Lane *lanes;
+    Lane lanes[LANES_MAX];
     BlockState *blocks;
     // Per block and executor, `requests_max` words: grains that wait for a command beside the ring.
     u64 *held;
@@ -102,7 +102,8 @@ constexpr u32 RUN = 0, HOLD = 1, EXIT = 2, STOP = 3;
 // What is wanted before anybody has looked.
 constexpr u32 NOTHING_YET = ~0u;
 
-// A request to launch a command beside the ring: lap bit · work as a power of two · variant · lane · slot.
+// A request to launch a command beside the ring: lap bit · by grid · work as a power of two · variant · lane · slot.
+constexpr u64 REQUEST_BY_GRID = 1ull << 47;
 constexpr u32 REQUEST_WORK_SHIFT = 40;
 constexpr u32 REQUEST_VARIANT_SHIFT = 24;
 constexpr u32 REQUEST_LANE_SHIFT = 16;
@@ -178,6 +179,9 @@ struct Hall {
     u64 next[LANES_MAX];
     u32 handing[EXECUTORS_MAX];
 };
+
+static_assert(sizeof(Bound) == 32 && sizeof(Record) == 256 && sizeof(BlockState) == 576, "as the host reserves");
+static_assert(sizeof(Parameters) == 2104, "as the host writes");
 
 constexpr u32 PLACE_LANE_SHIFT = 16;
 constexpr u64 PLACE_CANCELLED = 1ull << 63;

@@ -187,6 +187,37 @@ impl KernelLibrary {
         self.kernels.iter().find(|kernel| kernel.declaration.id == id)
     }
 
+    /// The kernel that `spec` names, if it comes in this element type and has a variant for `target`, as `has_variant` tells.
+    /// `operation` is the caller's, for the error.
+    ///
+    /// # Errors
+    /// `NotFound` with the kernels there are; `Unsupported` with the targets or the element types that the kernel has.
+    pub fn resolve(
+        &self,
+        spec: &KernelSpec,
+        target: &str,
+        has_variant: impl Fn(&Kernel) -> bool,
+        operation: &'static str,
+    ) -> Result<&Kernel, Error> {
+        let refuse = |kind, why: String| Err(Error::new(kind, operation, why));
+        let Some(kernel) = self.find(spec.id) else {
+            let names: Vec<_> = self.kernels.iter().map(|kernel| kernel.declaration.name).collect();
+            let why = format!("there is no kernel {}; the device has: {}", spec.id, names.join(", "));
+            return refuse(ErrorKind::NotFound, why);
+        };
+        let KernelDeclaration { name, targets, elements, .. } = &kernel.declaration;
+        if !has_variant(kernel) {
+            let why = format!("kernel `{name}` has no variant for {target}; it has: {}", targets.join(", "));
+            return refuse(ErrorKind::Unsupported, why);
+        }
+        if !elements.contains(&spec.element) {
+            let types: Vec<_> = elements.iter().map(ToString::to_string).collect();
+            let why = format!("kernel `{name}` does not come in {}; it comes in: {}", spec.element, types.join(", "));
+            return refuse(ErrorKind::Unsupported, why);
+        }
+        Ok(kernel)
+    }
+
     /// All kernels, in the order of their registration.
     pub fn kernels(&self) -> &[Kernel] {
         &self.kernels

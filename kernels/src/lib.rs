@@ -28,6 +28,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+pub mod cuda;
 pub mod device;
 mod element;
 mod kernel;

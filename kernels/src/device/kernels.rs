@@ -47,38 +47,16 @@ impl KernelTable {
     ///
     /// [`Device::compile`]: gpubridge_abstractions::Device::compile
     pub fn compile(&self, spec: &KernelSpec, slot: u16, operation: &'static str) -> Result<(), Error> {
-        let refuse = |kind, why: String| Err(Error::new(kind, operation, why));
-        let Some(kernel) = self.library.find(spec.id) else {
-            let names: Vec<_> = self.library.kernels().iter().map(|kernel| kernel.declaration.name).collect();
-            return refuse(
-                ErrorKind::NotFound,
-                format!("there is no kernel {}; the device has: {}", spec.id, names.join(", ")),
-            );
-        };
+        let kernel = self.library.resolve(spec, "the CPU", |kernel| kernel.cpu.is_some(), operation)?;
         let declaration = &kernel.declaration;
-        let Some(compile) = &kernel.cpu else {
-            let targets = declaration.targets.join(", ");
-            return refuse(
-                ErrorKind::Unsupported,
-                format!("kernel `{}` has no variant for the CPU; it has: {targets}", declaration.name),
-            );
-        };
-        if !declaration.elements.contains(&spec.element) {
-            let types: Vec<_> = declaration.elements.iter().map(ToString::to_string).collect();
-            return refuse(
-                ErrorKind::Unsupported,
-                format!(
-                    "kernel `{}` does not come in {}; it comes in: {}",
-                    declaration.name,
-                    spec.element,
-                    types.join(", ")
-                ),
-            );
-        }
+        let compile = kernel.cpu.as_ref().expect("that is what was asked for");
         // Compiled before the lock is taken: no other kernel waits for it.
         let run = match compile(spec) {
             Ok(run) => run,
-            Err(text) => return refuse(ErrorKind::KernelBuild, format!("kernel `{}`: {text}", declaration.name)),
+            Err(text) => {
+                let why = format!("kernel `{}`: {text}", declaration.name);
+                return Err(Error::new(ErrorKind::KernelBuild, operation, why));
+            }
         };
         let compiled = Compiled { declaration: declaration.clone(), constants: spec.constants, run };
         let mut slots = self.slots.lock().unwrap_or_else(PoisonError::into_inner);

@@ -6,7 +6,7 @@ use std::fmt::Debug;
 use crate::Elements;
 
 /// What blocks begin at multiples of: each has its cache lines to itself.
-pub(super) const BLOCK_ALIGNMENT: u64 = 64;
+pub(crate) const BLOCK_ALIGNMENT: u64 = 64;
 
 /// A device's memory by address.
 pub trait DeviceMemory: Debug {

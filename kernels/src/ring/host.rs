@@ -55,7 +55,8 @@ struct Shared<M: Words> {
     memory: M,
     layout: LaneLayout,
     flights: Box<[M::Word]>,
-    // Each goes from 0 to 1 once, in any order: no more submissions; the device will answer nothing more.
+    // Each leaves 0 once, in any order: no more submissions; the device will answer nothing more, and what is not answered
+    // reads as the status of this number.
     refusing: M::Word,
     ended: M::Word,
 }
@@ -256,8 +257,16 @@ impl<M: Words> Shared<M> {
     }
 
     fn has_ended(&self) -> bool {
-        // Acquire: pairs with the Release store in `HostCompletions::device_ended`.
-        self.ended.load(Acquire) != 0
+        self.unanswered().is_some()
+    }
+
+    /// What a command reads as that will not be answered any more; `None` as long as the device may answer.
+    fn unanswered(&self) -> Option<Status> {
+        // Acquire: pairs with the Release store in `HostCompletions::end`.
+        match self.ended.load(Acquire) {
+            0 => None,
+            status => Status::from_number(status as u8),
+        }
     }
 
     /// The answer of a flight, if it has arrived whole.
@@ -305,19 +314,21 @@ impl<M: Words> HostCompletions<M> {
         let Some((slot, flight)) = self.awaited(ticket) else {
             return Found::Gone;
         };
-        let mut words = shared.read(flight);
-        if words.is_none() {
-            if !shared.has_ended() {
-                return Found::Pending;
+        let words = match shared.read(flight) {
+            Some(words) => words,
+            None => {
+                let Some(unanswered) = shared.unanswered() else {
+                    return Found::Pending;
+                };
+                // The device may have answered between the two looks.
+                let Some(words) = shared.read(flight) else {
+                    // Given up, not taken: the slot was never answered, so it must not carry another command.
+                    self.settle(slot, flight, ABANDONED);
+                    *answer = Completion::of(unanswered);
+                    return Found::Taken;
+                };
+                words
             }
-            // The device may have answered between the two looks.
-            words = shared.read(flight);
-        }
-        let Some(words) = words else {
-            // Given up, not taken: the slot was never answered, so it must not carry another command.
-            self.settle(slot, flight, ABANDONED);
-            *answer = Completion::of(Status::Cancelled);
-            return Found::Taken;
         };
         layout::decode_completion(&words, answer);
         if answer.status == Status::Ok {
@@ -336,10 +347,19 @@ impl<M: Words> HostCompletions<M> {
     /// States that the device has ended: what it has not answered reads as [`Status::Cancelled`], and submissions are
     /// refused.
     pub fn device_ended(&self) {
+        self.end(Status::Cancelled);
+    }
+
+    /// States that the device stopped answering: as [`HostCompletions::device_ended`], with [`Status::DeviceLost`].
+    pub fn device_lost(&self) {
+        self.end(Status::DeviceLost);
+    }
+
+    fn end(&self, unanswered: Status) {
         self.refuse_submissions();
-        // Release: pairs with the Acquire load in `Shared::has_ended`; the caller saw the device write its last
+        // Release: pairs with the Acquire load in `Shared::unanswered`; the caller saw the device write its last
         // answers.
-        self.shared.ended.store(1, Release);
+        self.shared.ended.store(unanswered as u64, Release);
     }
 }
 

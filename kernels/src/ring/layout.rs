@@ -27,14 +27,14 @@ pub const CONSUMED: usize = 0;
 /// Control word: 1 while the device's thread sleeps; both sides swap it. Used by devices that are host threads.
 pub const PARKED: usize = 8;
 
-const TAG: u64 = 1 << 63;
-const DISPLACED_SHIFT: u32 = 56;
-const ANSWER_BIT_SHIFT: u32 = 55;
-const OPCODE_SHIFT: u32 = 48;
-const OPCODE_MASK: u64 = 0x7f;
-const KERNEL_SHIFT: u32 = 32;
-const RESULT_SHIFT: u32 = 32;
-const STATUS_SHIFT: u32 = 48;
+pub(super) const TAG: u64 = 1 << 63;
+pub(super) const DISPLACED_SHIFT: u32 = 56;
+pub(super) const ANSWER_BIT_SHIFT: u32 = 55;
+pub(super) const OPCODE_SHIFT: u32 = 48;
+pub(super) const OPCODE_MASK: u64 = 0x7f;
+pub(super) const KERNEL_SHIFT: u32 = 32;
+pub(super) const RESULT_SHIFT: u32 = 32;
+pub(super) const STATUS_SHIFT: u32 = 48;
 
 const _: () = assert!(SLOT_WORDS == 1 + PAYLOAD_WORDS, "a slot is a header and its payload");
 const _: () = assert!(DISPLACED_SHIFT as usize + PAYLOAD_WORDS == 63, "one displaced bit per payload word");

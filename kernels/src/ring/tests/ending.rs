@@ -68,3 +68,17 @@ fn ends_are_final() {
     assert_eq!(rig.submitter.try_submit(&numbered(1), &[]), Err(SubmitError::Stopped));
     assert_eq!(rig.completions.take(&mut unread, &mut []), Taken::Ready(Completion::of(Status::Cancelled)));
 }
+
+/// What a device that was lost has not answered reads as `DeviceLost`; its earlier answers are kept.
+#[test]
+fn a_lost_device_is_told_from_one_that_ended() {
+    let mut rig = Rig::new(4, 0);
+    let mut answered = rig.submit(0);
+    let mut unread = rig.submit(1);
+    let reply = rig.poll(0);
+    rig.device.complete(reply, &answer(0));
+    rig.completions.device_lost();
+    rig.take(&mut answered, 0);
+    assert_eq!(rig.completions.take(&mut unread, &mut []), Taken::Ready(Completion::of(Status::DeviceLost)));
+    assert_eq!(rig.submitter.try_submit(&numbered(2), &[]), Err(SubmitError::Stopped));
+}

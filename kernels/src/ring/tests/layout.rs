@@ -1,5 +1,7 @@
 //! Where things lie, and what a slot holds.
 
+use gpubridge_abstractions::{DeviceSlot, PAYLOAD_BYTES, PAYLOAD_WORDS, Transfer};
+
 use super::super::layout::*;
 use super::*;
 
@@ -101,4 +103,46 @@ fn statuses_survive() {
     let mut decoded = Completion::of(Status::Ok);
     decode_completion(&words, &mut decoded);
     assert_eq!(decoded.status, Status::DeviceLost);
+}
+
+/// `kernels/cuda/layout.cuh` has the same numbers, all of them and no others.
+#[test]
+fn the_cuda_header_says_the_same() {
+    let mut expected: Vec<(String, u64)> = [
+        ("SLOT_WORDS", SLOT_WORDS as u64),
+        ("PAYLOAD_WORDS", PAYLOAD_WORDS as u64),
+        ("PAYLOAD_BYTES", PAYLOAD_BYTES as u64),
+        ("CONTROL_WORDS", CONTROL_WORDS as u64),
+        ("CONSUMED", CONSUMED as u64),
+        ("DISPLACED_SHIFT", DISPLACED_SHIFT.into()),
+        ("ANSWER_BIT_SHIFT", ANSWER_BIT_SHIFT.into()),
+        ("OPCODE_SHIFT", OPCODE_SHIFT.into()),
+        ("OPCODE_MASK", OPCODE_MASK),
+        ("KERNEL_SHIFT", KERNEL_SHIFT.into()),
+        ("RESULT_SHIFT", RESULT_SHIFT.into()),
+        ("STATUS_SHIFT", STATUS_SHIFT.into()),
+        ("TRANSFER_HEADER_WORDS", Transfer::HEADER_WORDS as u64),
+        ("INLINE_WRITE_BYTES", Transfer::INLINE_WRITE_BYTES as u64),
+        ("BLOCK_ALIGNMENT", crate::device::BLOCK_ALIGNMENT),
+        ("NO_SLOT", DeviceSlot::NONE.index.into()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .into();
+    // As the enums spell their names, in capitals and with underscores.
+    let screaming = |name: String| {
+        let parts = name.char_indices().map(|(i, c)| if i > 0 && c.is_uppercase() { format!("_{c}") } else { c.into() });
+        parts.collect::<String>().to_uppercase()
+    };
+    let opcodes = (0..).map_while(Opcode::from_number);
+    expected.extend(opcodes.map(|opcode| (format!("OPCODE_{}", screaming(format!("{opcode:?}"))), opcode as u64)));
+    expected.extend(Status::ALL.map(|status| (format!("STATUS_{}", screaming(format!("{status:?}"))), status as u64)));
+    let header = include_str!("../../../cuda/layout.cuh");
+    let mut found: Vec<(String, u64)> = header
+        .lines()
+        .filter_map(|line| line.strip_prefix("constexpr u32 ")?.strip_suffix(';')?.split_once(" = "))
+        .map(|(name, value)| (name.to_owned(), value.parse().expect("a number")))
+        .collect();
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
 }

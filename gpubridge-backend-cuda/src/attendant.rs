@@ -1,0 +1,143 @@
+//! The thread that attends a ring: launches what the device asks for, keeps the kernel alive, and notices when it is not.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use gpubridge_abstractions::{Error, ErrorKind, SharedMemory};
+
+use crate::driver::Shape;
+use crate::parameters::{HEARTBEAT, RECORD_BYTES, Request};
+use crate::ring::Core;
+
+/// Between two looks at the kernel itself.
+const CARE: Duration = Duration::from_millis(1);
+/// Looks in vain before the thread sleeps between them.
+const EAGER_LOOKS: u32 = 200;
+/// The sleep.
+const NAP: Duration = Duration::from_micros(50);
+/// Threads of a block beside the ring, where elements do not depend on each other.
+const GRID_THREADS: u32 = 256;
+/// Element operations of a thread there.
+const WORK_PER_THREAD: u64 = 8;
+/// Blocks per multiprocessor at the most.
+const BLOCKS_PER_UNIT: u32 = 8;
+
+/// Starts the thread. It ends with the ring.
+pub(crate) fn start(core: &Arc<Core>) -> Result<JoinHandle<()>, Error> {
+    let blocks = core.shape.blocks as usize;
+    let attendant = Attendant { core: Arc::clone(core), taken: vec![0; blocks], launched: 0, pulse: Pulse::new(blocks) };
+    let thread = thread::Builder::new().name("gpubridge-cuda".to_owned()).spawn(move || attendant.run());
+    thread.map_err(|error| {
+        Error::new(ErrorKind::Io, "cuda.launch", "the ring's thread could not be started").with_source(error)
+    })
+}
+
+struct Attendant {
+    core: Arc<Core>,
+    // Requests taken from each block's outbox.
+    taken: Vec<u64>,
+    launched: usize,
+    pulse: Pulse,
+}
+
+impl Attendant {
+    fn run(mut self) {
+        if let Err(error) = self.attend() {
+            self.core.lose(&error);
+        }
+    }
+
+    /// Attends until the ring has ended.
+    fn attend(&mut self) -> Result<(), Error> {
+        let mut cared = Instant::now();
+        let mut looks = 0;
+        loop {
+            looks = if self.take_requests()? { 0 } else { looks + 1 };
+            if cared.elapsed() >= CARE {
+                if !self.core.look_after()? {
+                    return Ok(());
+                }
+                self.pulse.feel(&self.core)?;
+                cared = Instant::now();
+            }
+            if looks > EAGER_LOOKS {
+                thread::sleep(NAP);
+            } else {
+                thread::yield_now();
+            }
+        }
+    }
+
+    /// Launches what was asked for. Returns whether there was anything.
+    fn take_requests(&mut self) -> Result<bool, Error> {
+        let requests_max = u64::from(self.core.parameters.requests_max);
+        let mut any = false;
+        for block in 0..self.taken.len() {
+            loop {
+                let taken = self.taken[block];
+                let at = block as u64 * requests_max + taken % requests_max;
+                // Acquire: pairs with the device's fence before its store: the record is there before the request.
+                let word = self.core.outbox.words()[at as usize].load(Ordering::Acquire);
+                let lap = u64::from((taken / requests_max).is_multiple_of(2));
+                if word >> 63 != lap {
+                    break;
+                }
+                self.taken[block] += 1;
+                self.launch(Request::from_word(word))?;
+                any = true;
+            }
+        }
+        Ok(any)
+    }
+
+    /// Launches a command beside the ring, and behind it what tells its executor that it is done.
+    fn launch(&mut self, request: Request) -> Result<(), Error> {
+        let core = &*self.core;
+        let slots = u64::from(core.parameters.config.slots);
+        let record = core.records + (u64::from(request.lane) * slots + u64::from(request.slot)) * RECORD_BYTES;
+        let (functions, limits) = (core.gpu.functions, core.gpu.limits);
+        let (function, shape) = if request.by_grid {
+            let threads = limits.threads.min(GRID_THREADS);
+            let wanted = request.work.div_ceil(u64::from(threads) * WORK_PER_THREAD);
+            let blocks = wanted.clamp(1, u64::from(limits.units * BLOCKS_PER_UNIT)) as u32;
+            (functions.beside_grid, Shape { blocks, threads })
+        } else {
+            (functions.beside_block, Shape { blocks: 1, threads: limits.threads })
+        };
+        self.launched += 1;
+        let side = &core.sides[self.launched % core.sides.len()];
+        side.launch(function, shape, false, [&[record], &[u64::from(request.variant)]])?;
+        side.launch(functions.beside_finish, Shape { blocks: 1, threads: 32 }, false, [&[record]])
+    }
+}
+
+/// Whether the blocks' hearts beat.
+struct Pulse {
+    last: Vec<u64>,
+    since: Instant,
+}
+
+impl Pulse {
+    fn new(blocks: usize) -> Self {
+        Self { last: vec![0; blocks], since: Instant::now() }
+    }
+
+    /// # Errors
+    /// `DeviceLost` when a heart has not beaten for as long as the configuration allows.
+    fn feel(&mut self, core: &Core) -> Result<(), Error> {
+        let now: Vec<u64> = core.control_words(HEARTBEAT).collect();
+        let beats = now.iter().zip(&self.last).all(|(now, last)| now != last);
+        if beats || core.is_parked() {
+            (self.last, self.since) = (now, Instant::now());
+            return Ok(());
+        }
+        let silent = self.since.elapsed();
+        if silent < core.cuda.heartbeat_limit {
+            return Ok(());
+        }
+        let why = format!("the ring's kernel has given no sign of life for {silent:?}");
+        Err(Error::new(ErrorKind::DeviceLost, "cuda.ring", why))
+    }
+}

@@ -1,0 +1,161 @@
+//! The backend and its devices.
+
+use std::env;
+use std::sync::Arc;
+use std::time::Duration;
+
+use gpubridge_abstractions::{
+    Backend, Device, DeviceBuffer, DeviceIndex, DeviceInfo, Error, ErrorKind, KernelDeclaration, KernelSpec,
+    MemoryType, Ring, RingConfig,
+};
+use gpubridge_kernels::KernelLibrary;
+
+use crate::driver::Driver;
+use crate::gpu::{Gpu, Part};
+use crate::heap::Kind;
+use crate::kernels::KernelSlots;
+use crate::report;
+use crate::ring::CudaRing;
+
+/// How the CUDA backend uses a device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct CudaConfig {
+    /// The most multiprocessors that a ring takes, at most one per lane; an eighth of the device's if this is `None`.
+    pub multiprocessors: Option<u32>,
+    /// After how long without a sign of life of a ring's kernel the device counts as lost.
+    pub heartbeat_limit: Duration,
+}
+
+impl Default for CudaConfig {
+    /// An eighth of the multiprocessors, and 10 s.
+    fn default() -> Self {
+        Self { multiprocessors: None, heartbeat_limit: Duration::from_secs(10) }
+    }
+}
+
+/// The CUDA backend, with the kernels its devices are opened with.
+///
+/// Making one asks nothing of the driver; without a driver [`Backend::devices`] says so.
+#[derive(Clone, Debug)]
+pub struct CudaBackend {
+    library: KernelLibrary,
+    config: CudaConfig,
+}
+
+impl CudaBackend {
+    /// A backend whose devices run the kernels of `library` that have a variant for CUDA.
+    pub fn new(library: KernelLibrary) -> Self {
+        Self { library, config: CudaConfig::default() }
+    }
+
+    /// The same with another use of the device.
+    #[must_use]
+    pub fn with_config(mut self, config: CudaConfig) -> Self {
+        self.config = config;
+        self
+    }
+}
+
+impl Backend for CudaBackend {
+    fn name(&self) -> &str {
+        "cuda"
+    }
+
+    fn devices(&self) -> Result<Vec<DeviceInfo>, Error> {
+        let driver = Driver::load()?;
+        let has_kernels = !KernelSlots::new(self.library.clone()).declarations().is_empty();
+        (0..driver.device_count()?).map(|ordinal| report::device_info(driver, ordinal, has_kernels)).collect()
+    }
+
+    fn open(&self, index: DeviceIndex) -> Result<Arc<dyn Device>, Error> {
+        let refuse = |kind, why: String| Err(Error::new(kind, "cuda.open", why));
+        let driver = Driver::load()?;
+        let count = driver.device_count()?;
+        if index.0 >= count {
+            return refuse(ErrorKind::NotFound, format!("there is no device {index}: the driver finds {count}"));
+        }
+        if let Some(why) = report::why_unusable(driver.device(index.0)?)? {
+            return refuse(ErrorKind::Unsupported, format!("device {index} cannot run a ring: {why}"));
+        }
+        if env::var_os("CUDA_LAUNCH_BLOCKING").is_some_and(|value| value != "0") {
+            let why = "CUDA_LAUNCH_BLOCKING is set, under which the launch of a ring never returns: unset it";
+            return refuse(ErrorKind::Unsupported, why.to_owned());
+        }
+        let kernels = Arc::new(KernelSlots::new(self.library.clone()));
+        let info = report::device_info(driver, index.0, !kernels.declarations().is_empty())?;
+        Ok(Arc::new(CudaDevice { gpu: Gpu::open(driver, index.0)?, info, kernels, config: self.config }))
+    }
+}
+
+#[derive(Debug)]
+struct CudaDevice {
+    gpu: Arc<Gpu>,
+    info: DeviceInfo,
+    kernels: Arc<KernelSlots>,
+    config: CudaConfig,
+}
+
+impl Device for CudaDevice {
+    fn info(&self) -> DeviceInfo {
+        DeviceInfo { available_memory_bytes: self.gpu.available_bytes(), ..self.info.clone() }
+    }
+
+    fn reserve(&self, size_bytes: u64, memory_type: MemoryType) -> Result<Box<dyn DeviceBuffer>, Error> {
+        let refuse = |kind, why: String| Err(Error::new(kind, "cuda.reserve", why));
+        let kind = match memory_type {
+            MemoryType::Default => Kind::Device,
+            MemoryType::Pinned => Kind::Pinned,
+            other => {
+                let why = format!("a ring on CUDA has no {other} memory: choose default or pinned memory");
+                return refuse(ErrorKind::Unsupported, why);
+            }
+        };
+        if size_bytes == 0 {
+            return refuse(ErrorKind::InvalidArgument, "0 bytes were asked for".to_owned());
+        }
+        let part = self.gpu.take(kind, size_bytes)?;
+        self.gpu.enter(part.address(), size_bytes);
+        Ok(Box::new(Buffer { part, memory_type }))
+    }
+
+    fn kernels(&self) -> &[KernelDeclaration] {
+        self.kernels.declarations()
+    }
+
+    fn compile(&self, spec: &KernelSpec, slot: u16) -> Result<(), Error> {
+        self.kernels.compile(spec, slot)
+    }
+
+    fn launch(&self, config: RingConfig) -> Result<Box<dyn Ring>, Error> {
+        config.check("cuda.launch")?;
+        Ok(Box::new(CudaRing::launch(&self.gpu, config, self.config, &self.kernels)?))
+    }
+}
+
+#[derive(Debug)]
+struct Buffer {
+    part: Part,
+    memory_type: MemoryType,
+}
+
+impl DeviceBuffer for Buffer {
+    fn address(&self) -> u64 {
+        self.part.address()
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.part.size_bytes()
+    }
+
+    fn memory_type(&self) -> MemoryType {
+        self.memory_type
+    }
+}
+
+impl Drop for Buffer {
+    fn drop(&mut self) {
+        // Before the part is given back: nobody is told that another's memory is a buffer.
+        self.part.gpu().leave(self.part.address());
+    }
+}

@@ -1,0 +1,272 @@
+//! One GPU as all devices and rings of this process share it: context, kernels, memory, and the window in which the driver
+//! may be asked for more.
+
+use std::collections::{BTreeMap, HashMap};
+use std::ops::Bound;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Weak};
+use std::time::Duration;
+
+use gpubridge_abstractions::{Error, ErrorKind};
+use parking_lot::{Mutex, RwLock};
+
+use crate::driver::{Context, DeviceAttribute, Driver, Function, Module, Stream};
+use crate::heap::{Heap, Kind};
+use crate::parameters::ARENAS_MAX;
+use crate::ring::Core;
+
+/// The kernels, generated from `kernels/cuda`.
+const PTX: &str = gpubridge_kernels::cuda::PTX;
+/// How long a window waits for the rings to park.
+const WINDOW_DEADLINE: Duration = Duration::from_secs(10);
+
+/// The GPUs that are open, by number: a second device of one, or a ring that outlives its device, finds the first one's.
+static OPEN: Mutex<Option<HashMap<u32, Weak<Gpu>>>> = Mutex::new(None);
+
+/// The module's kernels.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Functions {
+    pub(crate) ring: Function,
+    pub(crate) beside_grid: Function,
+    pub(crate) beside_block: Function,
+    pub(crate) beside_finish: Function,
+}
+
+/// What bounds the launches.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Multiprocessors.
+    pub(crate) units: u32,
+    /// Threads of a block.
+    pub(crate) threads: u32,
+    /// Threads of a ring's block.
+    pub(crate) ring_threads: u32,
+    /// Blocks of rings that may be on the device at once.
+    pub(crate) ring_blocks: u32,
+}
+
+#[derive(Debug)]
+struct Memory {
+    device: Heap,
+    pinned: Heap,
+}
+
+impl Memory {
+    fn heap(&mut self, kind: Kind) -> &mut Heap {
+        match kind {
+            Kind::Device => &mut self.device,
+            Kind::Pinned => &mut self.pinned,
+        }
+    }
+}
+
+/// A GPU that is open.
+#[derive(Debug)]
+pub(crate) struct Gpu {
+    // In the order in which they are dropped: what was made in the context before the context.
+    memory: Mutex<Memory>,
+    utility: Stream,
+    _module: Module,
+    pub(crate) context: Arc<Context>,
+    pub(crate) functions: Functions,
+    pub(crate) limits: Limits,
+    // What the driver had free when it was last asked: asking it under a running ring is one more call that may wait.
+    driver_free_bytes: AtomicU64,
+    // Buffers that are reserved, by address: what a bind may name.
+    buffers: RwLock<BTreeMap<u64, u64>>,
+    // The rings there are. Whoever holds the guard keeps others from launching, and from another window.
+    rings: Mutex<Vec<Weak<Core>>>,
+}
+
+impl Gpu {
+    /// The GPU with this number, opened unless it is.
+    pub(crate) fn open(driver: Driver, ordinal: u32) -> Result<Arc<Self>, Error> {
+        let mut open = OPEN.lock();
+        let open = open.get_or_insert_default();
+        if let Some(gpu) = open.get(&ordinal).and_then(Weak::upgrade) {
+            return Ok(gpu);
+        }
+        let gpu = Arc::new(Self::new(driver, ordinal)?);
+        open.insert(ordinal, Arc::downgrade(&gpu));
+        Ok(gpu)
+    }
+
+    /// The memory that is free now of the GPU with this number, if it is open.
+    pub(crate) fn available_bytes_if_open(ordinal: u32) -> Option<u64> {
+        let gpu = OPEN.lock().as_ref()?.get(&ordinal)?.upgrade()?;
+        Some(gpu.available_bytes())
+    }
+
+    fn new(driver: Driver, ordinal: u32) -> Result<Self, Error> {
+        let device = driver.device(ordinal)?;
+        let context = Context::open(device)?;
+        if context.loads_lazily()? {
+            // `Module::function` loads each kernel at once. What others load later in this process waits for the rings.
+        }
+        let module = context.load(PTX)?;
+        let functions = Functions {
+            ring: module.function(c"gpubridge_ring")?,
+            beside_grid: module.function(c"gpubridge_beside_grid")?,
+            beside_block: module.function(c"gpubridge_beside_block")?,
+            beside_finish: module.function(c"gpubridge_beside_finish")?,
+        };
+        let units = device.attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
+        let threads = device.attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?;
+        let ring_threads = threads.min(gpubridge_kernels::cuda::RING_THREADS_MAX);
+        let per_unit = module.blocks_per_unit(functions.ring, ring_threads)?;
+        // Half of what fits: the other half is left to work beside the rings.
+        let limits = Limits { units, threads, ring_threads, ring_blocks: (units * per_unit / 2).max(1) };
+        let free = context.free_memory_bytes()?;
+        let memory = Memory { device: Heap::new(Kind::Device), pinned: Heap::new(Kind::Pinned) };
+        Ok(Self {
+            memory: Mutex::new(memory),
+            utility: context.stream()?,
+            _module: module,
+            context,
+            functions,
+            limits,
+            driver_free_bytes: AtomicU64::new(free),
+            buffers: RwLock::default(),
+            rings: Mutex::default(),
+        })
+    }
+
+    /// Bytes of device memory that can be reserved now.
+    pub(crate) fn available_bytes(&self) -> u64 {
+        // Relaxed: a figure.
+        self.driver_free_bytes.load(Ordering::Relaxed) + self.memory.lock().device.free_bytes()
+    }
+
+    /// Memory of `size_bytes`, zeroed.
+    ///
+    /// Blocks; parks the rings for a moment if the driver has to be asked.
+    pub(crate) fn take(self: &Arc<Self>, kind: Kind, size_bytes: u64) -> Result<Part, Error> {
+        let taken = self.memory.lock().heap(kind).take(size_bytes);
+        let address = match taken {
+            Some(address) => address,
+            None => self.window(|| self.grow_and_take(kind, size_bytes))?,
+        };
+        let part = Part { gpu: Arc::clone(self), kind, address, size_bytes };
+        self.utility.zero(address, size_bytes)?;
+        self.utility.wait()?;
+        Ok(part)
+    }
+
+    fn grow_and_take(&self, kind: Kind, size_bytes: u64) -> Result<u64, Error> {
+        let mut memory = self.memory.lock();
+        // Somebody else may have grown it, or given something back.
+        if let Some(address) = memory.heap(kind).take(size_bytes) {
+            return Ok(address);
+        }
+        memory.heap(kind).shrink();
+        let free = self.context.free_memory_bytes()?;
+        let available = if kind == Kind::Device { free } else { u64::MAX };
+        let refuse = |source: Option<Error>| {
+            let why = format!("{size_bytes} bytes were asked for and {free} are available");
+            let error = Error::new(ErrorKind::OutOfMemory, "cuda.reserve", why);
+            source.into_iter().fold(error, Error::with_source)
+        };
+        if size_bytes > available || memory.device.ranges().count() + memory.pinned.ranges().count() >= ARENAS_MAX {
+            return Err(refuse(None));
+        }
+        let grown = memory.heap(kind).grow(&self.context, size_bytes, available);
+        self.driver_free_bytes.store(self.context.free_memory_bytes()?, Ordering::Relaxed);
+        match grown {
+            Ok(()) => memory.heap(kind).take(size_bytes).ok_or_else(|| refuse(None)),
+            Err(error) if error.kind() == ErrorKind::OutOfMemory => Err(refuse(Some(error))),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Does `work` while no ring runs: those that do are parked before, and go on afterwards where they were.
+    fn window<R>(&self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+        let rings = self.rings.lock();
+        let running: Vec<Arc<Core>> = rings.iter().filter_map(Weak::upgrade).collect();
+        let parked = Core::park_all(&running, WINDOW_DEADLINE);
+        let done = parked.and_then(|()| work());
+        running.iter().for_each(|core| core.go_on());
+        done
+    }
+
+    /// Launches a ring, and knows of it from then on.
+    pub(crate) fn launch(&self, core: &Arc<Core>) -> Result<(), Error> {
+        let mut rings = self.rings.lock();
+        rings.retain(|ring| ring.strong_count() > 0);
+        let resident: u32 = rings.iter().filter_map(Weak::upgrade).map(|ring| ring.resident_blocks()).sum();
+        let (blocks, most) = (core.resident_blocks(), self.limits.ring_blocks);
+        if resident + blocks > most {
+            let why = format!(
+                "a ring of {blocks} blocks was asked for; {resident} of {most} that rings may have on the device at once are \
+                 taken: terminate another ring, or use fewer lanes"
+            );
+            return Err(Error::new(ErrorKind::OutOfMemory, "cuda.launch", why));
+        }
+        core.launch_kernel()?;
+        rings.push(Arc::downgrade(core));
+        Ok(())
+    }
+
+    /// The memory that blocks may lie in, as the ring's kernel is told.
+    pub(crate) fn arenas(&self) -> Vec<[u64; 2]> {
+        let memory = self.memory.lock();
+        memory.device.ranges().chain(memory.pinned.ranges()).collect()
+    }
+
+    /// Enters a buffer of the caller's, which a bind may name from then on.
+    pub(crate) fn enter(&self, address: u64, size_bytes: u64) {
+        self.buffers.write().insert(address, size_bytes);
+    }
+
+    /// Whether all of these bytes lie within one buffer.
+    pub(crate) fn is_within_buffer(&self, address: u64, size_bytes: u64) -> bool {
+        let buffers = self.buffers.read();
+        let before = buffers.range((Bound::Unbounded, Bound::Included(address))).next_back();
+        before.is_some_and(|(first, size)| {
+            let offset = address - first;
+            offset <= *size && size_bytes <= size - offset
+        })
+    }
+
+    /// Takes a buffer out.
+    pub(crate) fn leave(&self, address: u64) {
+        self.buffers.write().remove(&address);
+    }
+
+    /// Where the host sees a part of page-locked memory.
+    pub(crate) fn host_of(&self, part: &Part) -> Option<std::ptr::NonNull<u8>> {
+        let memory = self.memory.lock();
+        let (pinned, offset) = memory.pinned.pinned(part.address)?;
+        pinned.host_at(offset)
+    }
+}
+
+/// A part of the GPU's memory, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Part {
+    gpu: Arc<Gpu>,
+    kind: Kind,
+    address: u64,
+    size_bytes: u64,
+}
+
+impl Part {
+    /// The device address of its first byte.
+    pub(crate) fn address(&self) -> u64 {
+        self.address
+    }
+
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    pub(crate) fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let Self { gpu, kind, address, size_bytes } = self;
+        gpu.memory.lock().heap(*kind).give_back(*address, *size_bytes);
+    }
+}

@@ -1,0 +1,30 @@
+//! The CUDA backend: a kernel that never ends reads what the ring brings, and executes it over resident memory.
+//!
+//! Nothing but NVIDIA's driver is needed, at run time only. Without one everything builds, and [`CudaBackend`] says what is
+//! missing. The kernels are PTX, made from `kernels/cuda`, which the driver compiles for its device.
+//!
+//! ```
+//! use gpubridge_abstractions::Backend;
+//! use gpubridge_backend_cuda::CudaBackend;
+//! use gpubridge_kernels::library;
+//!
+//! match CudaBackend::new(library()).devices() {
+//!     Ok(devices) => println!("{} devices", devices.len()),
+//!     Err(error) => println!("{error}"),
+//! }
+//! ```
+
+mod arena;
+mod attendant;
+mod backend;
+mod driver;
+mod gpu;
+mod heap;
+mod kernels;
+mod parameters;
+mod report;
+mod ring;
+mod submit;
+mod words;
+
+pub use backend::{CudaBackend, CudaConfig};

@@ -1,0 +1,99 @@
+//! What the host tells the ring's kernel, laid out as `kernels/cuda/ring.cuh` reads it.
+
+use gpubridge_abstractions::{PAYLOAD_WORDS, RingConfig};
+use gpubridge_kernels::ring::layout::SLOT_WORDS;
+
+pub(crate) const EXECUTORS_MAX: usize = 15;
+pub(crate) const LANES_MAX: usize = RingConfig::LANES_MAX as usize;
+pub(crate) const ARENAS_MAX: usize = 32;
+
+/// Bytes of an entry of a lane's allocation table.
+pub(crate) const BOUND_BYTES: u64 = 32;
+/// Bytes of what is known of a command that waits or is at work beside the ring.
+pub(crate) const RECORD_BYTES: u64 = 256;
+/// Bytes of what a block keeps from launch to launch.
+pub(crate) const BLOCK_STATE_BYTES: u64 = 576;
+/// Control words of a block, two lines, and where in them lies what the host wants, and what the device answers.
+pub(crate) const CONTROL_WORDS: usize = 2 * SLOT_WORDS;
+pub(crate) const WANTED: usize = 0;
+pub(crate) const REACHED: usize = 8;
+pub(crate) const HEARTBEAT: usize = 9;
+
+/// What the host wants of a ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(crate) enum Wanted {
+    /// Commands are executed.
+    Run = 0,
+    /// What was begun is ended, nothing else.
+    Hold = 1,
+    /// As [`Wanted::Hold`], then the kernel ends, to be launched again.
+    Exit = 2,
+    /// What was begun is ended, all else is cancelled, and the kernel ends for good.
+    Stop = 3,
+}
+
+/// One lane: its words, its allocation table, its records.
+pub(crate) type Lane = [u64; 3];
+
+/// The ring, as it lies in memory when the kernel is launched with it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Parameters {
+    pub(crate) lanes: [Lane; LANES_MAX],
+    pub(crate) blocks: u64,
+    pub(crate) held: u64,
+    pub(crate) control: u64,
+    pub(crate) outbox: u64,
+    pub(crate) config: RingConfig,
+    pub(crate) requests_max: u32,
+}
+
+/// Eight-byte words of the ring's parameters.
+const PARAMETER_WORDS: usize = 3 * LANES_MAX + 4 + 3 + 2 * ARENAS_MAX;
+
+impl Parameters {
+    /// As the kernel takes them, with the memory that there is now.
+    pub(crate) fn to_words(self, arenas: &[[u64; 2]]) -> [u64; PARAMETER_WORDS] {
+        let RingConfig { lanes, slots, staging_bytes, allocations } = self.config;
+        let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let counts = [
+            pair(lanes, slots),
+            pair(staging_bytes / 8, allocations),
+            pair(self.requests_max, arenas.len() as u32),
+        ];
+        let mut words = [0; PARAMETER_WORDS];
+        let values = self.lanes.into_iter().flatten();
+        let values = values.chain([self.blocks, self.held, self.control, self.outbox]).chain(counts);
+        let values = values.chain(arenas.iter().flatten().copied());
+        words.iter_mut().zip(values).for_each(|(word, value)| *word = value);
+        words
+    }
+}
+
+const _: () = assert!(PARAMETER_WORDS * 8 == 2104, "as in ring.cuh");
+const _: () = assert!(PAYLOAD_WORDS + 1 == SLOT_WORDS, "as in layout.cuh");
+
+/// A command that the device asks the host to launch beside the ring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Request {
+    /// Whether the whole device may work on it, or one block.
+    pub(crate) by_grid: bool,
+    /// Its element operations, rounded up to a power of two.
+    pub(crate) work: u64,
+    pub(crate) variant: u32,
+    pub(crate) lane: u32,
+    pub(crate) slot: u32,
+}
+
+impl Request {
+    /// The request in this word.
+    pub(crate) fn from_word(word: u64) -> Self {
+        Self {
+            by_grid: word >> 47 & 1 == 1,
+            work: 1_u64.checked_shl((word >> 40 & 0x7f) as u32).unwrap_or(u64::MAX),
+            variant: (word >> 24 & 0xffff) as u32,
+            lane: (word >> 16 & 0x3f) as u32,
+            slot: (word & 0xffff) as u32,
+        }
+    }
+}

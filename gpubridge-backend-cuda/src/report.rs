@@ -1,0 +1,65 @@
+//! What a device reports of itself, without being opened.
+
+use gpubridge_abstractions::{Capabilities, DeviceIndex, DeviceInfo, DeviceKind, DeviceStatus, Error, MemoryType};
+
+use crate::driver::{DeviceAttribute as Attribute, DeviceHandle, Driver};
+use crate::gpu::Gpu;
+
+/// The report of the device with this number, for a library that has kernels, or has none.
+pub(crate) fn device_info(driver: Driver, ordinal: u32, has_kernels: bool) -> Result<DeviceInfo, Error> {
+    let device = driver.device(ordinal)?;
+    let attribute = |attribute| device.attribute(attribute);
+    let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    let total_memory_bytes = device.total_memory_bytes()?;
+    let mut capabilities = Capabilities::default().with_memory_types(&[MemoryType::Default, MemoryType::Pinned]);
+    capabilities.persistent_kernel = true;
+    capabilities.compute = has_kernels;
+    Ok(DeviceInfo {
+        id: format!("cuda:{}", uuid_text(device.uuid()?)),
+        index: DeviceIndex(ordinal),
+        name: device.name()?,
+        kind: DeviceKind::Gpu,
+        vendor: "NVIDIA".to_owned(),
+        architecture: format!("compute capability {major}.{minor}"),
+        total_memory_bytes,
+        available_memory_bytes: Gpu::available_bytes_if_open(ordinal).unwrap_or(total_memory_bytes),
+        compute_units: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
+        clock_mhz: attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE).unwrap_or(0) / 1000,
+        max_threads_per_block: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?,
+        max_work_group: [
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_X)?,
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Y)?,
+            attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_BLOCK_DIM_Z)?,
+        ],
+        warp_size: attribute(Attribute::CU_DEVICE_ATTRIBUTE_WARP_SIZE)?,
+        capabilities,
+        status: if why_unusable(device)?.is_some() { DeviceStatus::Unavailable } else { DeviceStatus::Available },
+    })
+}
+
+/// What keeps a ring from running on the device, with what to do about it.
+pub(crate) fn why_unusable(device: DeviceHandle) -> Result<Option<&'static str>, Error> {
+    let has = |attribute| device.attribute(attribute).map(|value| value != 0);
+    if device.attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)? < 7 {
+        return Ok(Some("its compute capability is below 7.0, which orders no memory accesses across the bus"));
+    }
+    if has(Attribute::CU_DEVICE_ATTRIBUTE_KERNEL_EXEC_TIMEOUT)? {
+        return Ok(Some("it ends kernels that run for long, as one does that drives a display: use another device"));
+    }
+    if !has(Attribute::CU_DEVICE_ATTRIBUTE_CAN_MAP_HOST_MEMORY)? {
+        return Ok(Some("it cannot map host memory"));
+    }
+    if !has(Attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH)? {
+        return Ok(Some("it cannot promise that all blocks of a kernel run at once"));
+    }
+    // CU_COMPUTEMODE_PROHIBITED.
+    if device.attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_MODE)? == 2 {
+        return Ok(Some("its compute mode is `prohibited`: change it with nvidia-smi"));
+    }
+    Ok(None)
+}
+
+fn uuid_text(uuid: [u8; 16]) -> String {
+    uuid.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,385 @@
+//! A ring: its memory, its kernel's launches, and its lifecycle as the host sees it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use gpubridge_abstractions::{Error, ErrorKind, Lane, Ring, RingConfig, SharedMemory};
+use gpubridge_kernels::ring::layout::LaneLayout;
+use gpubridge_kernels::ring::{HostCompletions, HostLane};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use crate::attendant;
+use crate::backend::CudaConfig;
+use crate::driver::{Shape, Stream};
+use crate::gpu::{Gpu, Part};
+use crate::heap::Kind;
+use crate::kernels::KernelSlots;
+use crate::parameters::{
+    BLOCK_STATE_BYTES, BOUND_BYTES, CONTROL_WORDS, EXECUTORS_MAX, Parameters, REACHED, RECORD_BYTES, WANTED, Wanted,
+};
+use crate::submit::CudaSubmitter;
+use crate::words::PinnedWords;
+
+/// Longer deadlines are cut to this, so that any may be given.
+const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
+/// How long dropping a ring waits for work that is under way.
+const DROP_DEADLINE: Duration = Duration::from_secs(5);
+/// Between two looks at what the device has reached.
+const PAUSE: Duration = Duration::from_micros(20);
+/// Streams for work beside the ring.
+const SIDES: usize = 8;
+
+/// Where the ring is in its life.
+#[derive(Debug)]
+struct Life {
+    /// What is wanted, as the control words say it: it counts, so that each wish has an answer of its own.
+    desired: u64,
+    count: u64,
+    /// Somebody has a window open, or waits for one: the control words say [`Wanted::Exit`] meanwhile.
+    parked: bool,
+    end: Option<End>,
+}
+
+/// How a ring ended.
+#[derive(Clone, Debug)]
+enum End {
+    Terminated,
+    Lost(String),
+}
+
+fn state_of(word: u64) -> u8 {
+    word as u8
+}
+
+/// What the ring's threads and handles share.
+#[derive(Debug)]
+pub(crate) struct Core {
+    pub(crate) gpu: Arc<Gpu>,
+    pub(crate) cuda: CudaConfig,
+    pub(crate) shape: Shape,
+    pub(crate) stream: Stream,
+    pub(crate) sides: Vec<Stream>,
+    pub(crate) parameters: Parameters,
+    pub(crate) control: PinnedWords,
+    pub(crate) outbox: PinnedWords,
+    pub(crate) records: u64,
+    completions: Vec<HostCompletions<Arc<PinnedWords>>>,
+    _memory: Part,
+    life: Mutex<Life>,
+    ended: Condvar,
+}
+
+impl Core {
+    /// Blocks that its kernel takes of the device, until it has ended.
+    pub(crate) fn resident_blocks(&self) -> u32 {
+        if self.life.lock().end.is_some() { 0 } else { self.shape.blocks }
+    }
+
+    /// Launches the kernel over what there is. It goes on where it was.
+    pub(crate) fn launch_kernel(&self) -> Result<(), Error> {
+        let arguments = self.parameters.to_words(&self.gpu.arenas());
+        self.stream.launch(self.gpu.functions.ring, self.shape, true, [&arguments])
+    }
+
+    /// Control word `word` of each block.
+    pub(crate) fn control_words(&self, word: usize) -> impl Iterator<Item = u64> {
+        // Acquire: pairs with the device's fence before it stores what it has reached.
+        (0..self.shape.blocks as usize)
+            .map(move |block| self.control.words()[block * CONTROL_WORDS + word].load(Ordering::Acquire))
+    }
+
+    fn tell(&self, wanted: u64) {
+        for block in 0..self.shape.blocks as usize {
+            // Release: what was submitted before is seen by a device that was told to run.
+            self.control.words()[block * CONTROL_WORDS + WANTED].store(wanted, Ordering::Release);
+        }
+    }
+
+    /// Tells the device what is wanted, and returns the word that it will answer with.
+    fn want(&self, wanted: Wanted, operation: &'static str) -> Result<u64, Error> {
+        let mut life = self.life.lock();
+        self.check_alive(&life, wanted, operation)?;
+        if state_of(life.desired) != wanted as u8 {
+            life.count += 1;
+            life.desired = life.count << 8 | wanted as u64;
+            if !life.parked {
+                self.tell(life.desired);
+            }
+        }
+        Ok(life.desired)
+    }
+
+    fn check_alive(&self, life: &Life, wanted: Wanted, operation: &'static str) -> Result<(), Error> {
+        match &life.end {
+            Some(End::Lost(why)) if wanted != Wanted::Stop => Err(lost(operation, why)),
+            _ if state_of(life.desired) == Wanted::Stop as u8 && wanted != Wanted::Stop => Err(terminated(operation)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Brings the device to run or to hold.
+    fn move_to(&self, wanted: Wanted, deadline: Duration, operation: &'static str) -> Result<(), Error> {
+        let until = Instant::now() + deadline.min(LONGEST_WAIT);
+        let word = self.want(wanted, operation)?;
+        loop {
+            if self.control_words(REACHED).all(|reached| reached == word) {
+                return Ok(());
+            }
+            let life = self.life.lock();
+            self.check_alive(&life, wanted, operation)?;
+            drop(life);
+            if Instant::now() >= until {
+                return Err(timeout(operation, deadline));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn terminate(&self, deadline: Duration) -> Result<(), Error> {
+        let until = Instant::now() + deadline.min(LONGEST_WAIT);
+        self.completions.iter().for_each(HostCompletions::refuse_submissions);
+        self.want(Wanted::Stop, "ring.terminate")?;
+        let mut life = self.life.lock();
+        while life.end.is_none() {
+            if self.ended.wait_until(&mut life, until).timed_out() && life.end.is_none() {
+                return Err(timeout("ring.terminate", deadline));
+            }
+        }
+        Ok(())
+    }
+
+    /// Has these rings parked: their kernels end as soon as what was begun is ended.
+    ///
+    /// # Errors
+    /// `Timeout` when one does not. [`Core::go_on`] is to be called either way.
+    pub(crate) fn park_all(rings: &[Arc<Self>], deadline: Duration) -> Result<(), Error> {
+        let until = Instant::now() + deadline;
+        for ring in rings {
+            let mut life = ring.life.lock();
+            if life.end.is_some() {
+                continue;
+            }
+            life.parked = true;
+            life.count += 1;
+            ring.tell(life.count << 8 | Wanted::Exit as u64);
+        }
+        for ring in rings {
+            while !ring.is_at_rest()? {
+                if Instant::now() >= until {
+                    let why = "a ring does not park: work beside it has not ended; try again when it has";
+                    return Err(Error::new(ErrorKind::Timeout, "cuda.reserve", why));
+                }
+                std::thread::sleep(PAUSE);
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether nothing of the ring is on the device.
+    fn is_at_rest(&self) -> Result<bool, Error> {
+        if self.life.lock().end.is_some() {
+            return Ok(true);
+        }
+        let streams = std::iter::once(&self.stream).chain(&self.sides);
+        streams.map(Stream::is_done).try_fold(true, |all, done| Ok(all && done?))
+    }
+
+    /// Closes the window. A kernel that did not end in it goes on when it has.
+    pub(crate) fn go_on(&self) {
+        self.life.lock().parked = false;
+    }
+
+    /// Looks after the kernel: launches it again if it was parked, and notes its end. Returns whether there is more to do.
+    pub(crate) fn look_after(&self) -> Result<bool, Error> {
+        let life = self.life.lock();
+        if life.end.is_some() {
+            return Ok(false);
+        }
+        if !self.stream.is_done()? || life.parked {
+            return Ok(true);
+        }
+        let stopped = state_of(life.desired) == Wanted::Stop as u8
+            && self.control_words(REACHED).all(|reached| reached == life.desired);
+        if stopped {
+            self.end(life, End::Terminated);
+            return Ok(false);
+        }
+        self.tell(life.desired);
+        self.launch_kernel()?;
+        Ok(true)
+    }
+
+    /// Whether its kernel need not be on the device now.
+    pub(crate) fn is_parked(&self) -> bool {
+        self.life.lock().parked
+    }
+
+    /// Answers what is pending: the device stopped answering.
+    pub(crate) fn lose(&self, why: &Error) {
+        self.gpu.context.lose();
+        self.completions.iter().for_each(HostCompletions::device_lost);
+        self.end(self.life.lock(), End::Lost(why.to_string()));
+    }
+
+    fn end(&self, mut life: MutexGuard<'_, Life>, end: End) {
+        if matches!(end, End::Terminated) {
+            self.completions.iter().for_each(HostCompletions::device_ended);
+        }
+        life.end.get_or_insert(end);
+        drop(life);
+        self.ended.notify_all();
+    }
+}
+
+fn terminated(operation: &'static str) -> Error {
+    Error::new(ErrorKind::InvalidState, operation, "the ring is terminated: launch another")
+}
+
+fn lost(operation: &'static str, why: &str) -> Error {
+    Error::new(ErrorKind::DeviceLost, operation, format!("the device stopped answering ({why}): open it again"))
+}
+
+fn timeout(operation: &'static str, deadline: Duration) -> Error {
+    let why = format!("the ring is still at work after {deadline:?}: work beside it may not end; wait longer or restart");
+    Error::new(ErrorKind::Timeout, operation, why)
+}
+
+/// A ring on a GPU.
+#[derive(Debug)]
+pub(crate) struct CudaRing {
+    config: RingConfig,
+    core: Arc<Core>,
+    lanes: Mutex<Vec<Option<Lane>>>,
+    attendant: Option<JoinHandle<()>>,
+}
+
+impl CudaRing {
+    /// Launches the ring's kernel, inactive. The configuration was checked.
+    pub(crate) fn launch(
+        gpu: &Arc<Gpu>,
+        config: RingConfig,
+        cuda: CudaConfig,
+        kernels: &Arc<KernelSlots>,
+    ) -> Result<Self, Error> {
+        let most = cuda.multiprocessors.unwrap_or(gpu.limits.units / 8).max(1);
+        let blocks = config.lanes.min(most);
+        let layout = LaneLayout::new(config.slots, config.staging_bytes);
+        let requests_max = config.lanes.div_ceil(blocks) * config.slots;
+        let requests_max = requests_max.next_power_of_two();
+        let sizes = Sizes::of(config, blocks, requests_max);
+        let memory = gpu.take(Kind::Device, sizes.total())?;
+        let control = PinnedWords::new(gpu, blocks as usize * CONTROL_WORDS)?;
+        let outbox = PinnedWords::new(gpu, blocks as usize * requests_max as usize)?;
+        let held = memory.address() + sizes.tables + sizes.records + sizes.blocks;
+        let mut parameters = Parameters {
+            lanes: [[0; 3]; _],
+            blocks: memory.address() + sizes.tables + sizes.records,
+            held,
+            control: control.device_address(),
+            outbox: outbox.device_address(),
+            config,
+            requests_max,
+        };
+        let records = memory.address() + sizes.tables;
+        let (mut lanes, mut completions) = (Vec::new(), Vec::new());
+        for lane in 0..u64::from(config.lanes) {
+            let words = Arc::new(PinnedWords::new(gpu, layout.words())?);
+            parameters.lanes[lane as usize] = [
+                words.device_address(),
+                memory.address() + lane * u64::from(config.allocations) * BOUND_BYTES,
+                records + lane * u64::from(config.slots) * RECORD_BYTES,
+            ];
+            let host = HostLane::new(words, layout, None);
+            completions.push(host.completions());
+            lanes.push(Some(Lane {
+                completions: Arc::new(host.completions()),
+                submitter: Box::new(CudaSubmitter {
+                    lane: host.into_submitter(),
+                    kernels: Arc::clone(kernels),
+                    gpu: Arc::clone(gpu),
+                }),
+            }));
+        }
+        let desired = 1 << 8 | Wanted::Hold as u64;
+        let core = Arc::new(Core {
+            gpu: Arc::clone(gpu),
+            cuda,
+            shape: Shape { blocks, threads: gpu.limits.ring_threads },
+            stream: gpu.context.stream()?,
+            sides: (0..SIDES).map(|_| gpu.context.stream()).collect::<Result<_, _>>()?,
+            parameters,
+            control,
+            outbox,
+            records,
+            completions,
+            _memory: memory,
+            life: Mutex::new(Life { desired, count: 1, parked: false, end: None }),
+            ended: Condvar::new(),
+        });
+        core.tell(desired);
+        gpu.launch(&core)?;
+        let mut ring = Self { config, core, lanes: Mutex::new(lanes), attendant: None };
+        ring.attendant = Some(attendant::start(&ring.core)?);
+        Ok(ring)
+    }
+}
+
+/// Bytes of the ring's device memory.
+struct Sizes {
+    tables: u64,
+    records: u64,
+    blocks: u64,
+    held: u64,
+}
+
+impl Sizes {
+    fn of(config: RingConfig, blocks: u32, requests_max: u32) -> Self {
+        let lanes = u64::from(config.lanes);
+        Self {
+            tables: lanes * u64::from(config.allocations) * BOUND_BYTES,
+            records: lanes * u64::from(config.slots) * RECORD_BYTES,
+            blocks: u64::from(blocks) * BLOCK_STATE_BYTES,
+            held: u64::from(blocks) * EXECUTORS_MAX as u64 * u64::from(requests_max) * 8,
+        }
+    }
+
+    fn total(&self) -> u64 {
+        self.tables + self.records + self.blocks + self.held
+    }
+}
+
+impl Ring for CudaRing {
+    fn config(&self) -> RingConfig {
+        self.config
+    }
+
+    fn take_lane(&self, lane: u32) -> Option<Lane> {
+        self.lanes.lock().get_mut(lane as usize)?.take()
+    }
+
+    fn activate(&self, deadline: Duration) -> Result<(), Error> {
+        self.core.move_to(Wanted::Run, deadline, "ring.activate")
+    }
+
+    fn deactivate(&self, deadline: Duration) -> Result<(), Error> {
+        self.core.move_to(Wanted::Hold, deadline, "ring.deactivate")
+    }
+
+    fn terminate(&self, deadline: Duration) -> Result<(), Error> {
+        self.core.terminate(deadline)
+    }
+}
+
+impl Drop for CudaRing {
+    fn drop(&mut self) {
+        // A ring that does not end in time is left to its attendant, which owns what it works on.
+        if self.terminate(DROP_DEADLINE).is_ok()
+            && let Some(attendant) = self.attendant.take()
+        {
+            // A thread that panicked has said so on standard error; there is nothing left of it to end.
+            drop(attendant.join());
+        }
+    }
+}
