@@ -1,0 +1,240 @@
+// An emulated device with its one context, and what each call of the driver begins with.
+#pragma once
+
+#include "launch.hpp"
+#include "memory.hpp"
+#include "module.hpp"
+#include "settings.hpp"
+#include "stream.hpp"
+
+#include <map>
+
+namespace emulated {
+
+// What callers hold addresses of. An address that is none of these, or no longer, is found out.
+template <class T>
+class Handles {
+public:
+    T *add(std::shared_ptr<T> object) {
+        std::lock_guard<std::mutex> lock(mutex);
+        T *handle = object.get();
+        live.emplace(handle, std::move(object));
+        return handle;
+    }
+
+    std::shared_ptr<T> find(const void *handle) {
+        std::lock_guard<std::mutex> lock(mutex);
+        auto found = live.find(handle);
+        return found == live.end() ? nullptr : found->second;
+    }
+
+    std::shared_ptr<T> take(const void *handle) {
+        std::lock_guard<std::mutex> lock(mutex);
+        auto found = live.find(handle);
+        if (found == live.end()) return nullptr;
+        std::shared_ptr<T> object = std::move(found->second);
+        live.erase(found);
+        return object;
+    }
+
+    std::vector<std::shared_ptr<T>> all() {
+        std::lock_guard<std::mutex> lock(mutex);
+        std::vector<std::shared_ptr<T>> objects;
+        for (auto &entry : live) objects.push_back(entry.second);
+        return objects;
+    }
+
+private:
+    std::mutex mutex;
+    std::map<const void *, std::shared_ptr<T>> live;
+};
+
+class Device {
+public:
+    static constexpr unsigned THREADS_PER_MULTIPROCESSOR = 1024, BLOCKS_PER_MULTIPROCESSOR = 16;
+
+    Device(int ordinal, const Settings &settings) : ordinal(ordinal), memory(settings.memory_bytes), settings(settings) {}
+
+    const int ordinal;
+    Memory memory;
+    Handles<Stream> streams;
+    Handles<Event> events;
+    Handles<Module> modules;
+    std::atomic<int> retained{0};
+    std::atomic<unsigned> flags{0};
+
+    // CUDA_SUCCESS, or what has ended the context.
+    CUresult state() const { return CUresult(lost.load()); }
+
+    void lose(CUresult with) {
+        int alive = CUDA_SUCCESS;
+        lost.compare_exchange_strong(alive, with);
+    }
+
+    // Reports a call that on a GPU waits for every kernel, or may.
+    void must_not_wait(const std::string &call) const {
+        if (!has_resident_kernel()) return;
+        std::string name = call;
+        if (name.size() > 3 && name.compare(name.size() - 3, 3, "_v2") == 0) name.resize(name.size() - 3);
+        std::fprintf(stderr, "emulated driver: %s while a resident kernel runs: would stall or hang\n", name.c_str());
+        if (settings.hazards_abort) std::abort();
+    }
+
+    // To a stream, or to the null stream, which waits for the blocking ones and they for it.
+    CUresult submit(const char *call, const void *stream_handle, Work work, std::shared_ptr<Stream> *into = nullptr) {
+        std::shared_ptr<Stream> stream = find_stream(call, stream_handle);
+        if (!stream) return CUDA_ERROR_INVALID_HANDLE;
+        if (into) *into = stream;
+        std::lock_guard<std::mutex> lock(submitting);
+        std::vector<std::pair<std::shared_ptr<Stream>, uint64_t>> before;
+        if (stream == null_stream) {
+            for (auto &other : streams.all())
+                if (other->blocking) before.emplace_back(other, other->issued_so_far());
+        } else if (stream->blocking && null_stream) {
+            before.emplace_back(null_stream, null_stream->issued_so_far());
+        }
+        stream->push([before = std::move(before), work = std::move(work)] {
+            for (auto &[other, count] : before) other->wait_for(count);
+            work();
+        });
+        return CUDA_SUCCESS;
+    }
+
+    std::shared_ptr<Stream> find_stream(const char *call, const void *handle) {
+        // CU_STREAM_LEGACY is another name of the null stream.
+        if (handle && handle != reinterpret_cast<const void *>(1)) return streams.find(handle);
+        must_not_wait(std::string(call) + " on the null stream");
+        std::lock_guard<std::mutex> lock(submitting);
+        if (!null_stream) null_stream = Stream::create(false);
+        return null_stream;
+    }
+
+    // Work that a lost device no longer does.
+    CUresult submit_unless_lost(const char *call, const void *stream, Work work, std::shared_ptr<Stream> *into = nullptr) {
+        return submit(call, stream, [this, work = std::move(work)] { if (state() == CUDA_SUCCESS) work(); }, into);
+    }
+
+    CUresult launch(const char *call, const void *stream, std::shared_ptr<emulation::Launch> what, bool together) {
+        what->more_turns = [this, together](uint64_t turns) { return more_turns(turns, together); };
+        if (!together) return submit_unless_lost(call, stream, [what] { run_in_turn(*what); });
+        ++resident;
+        CUresult result = submit(call, stream, [this, what] {
+            if (state() == CUDA_SUCCESS) run_together(*what);
+            --resident;
+        });
+        if (result != CUDA_SUCCESS) --resident;
+        return result;
+    }
+
+    // Until no stream has any work. With a resident kernel there is nothing to wait for: that was reported.
+    CUresult wait() {
+        if (has_resident_kernel() && state() == CUDA_SUCCESS) return CUDA_SUCCESS;
+        for (auto &stream : streams.all()) stream->wait();
+        if (auto stream = existing_null_stream()) stream->wait();
+        return state();
+    }
+
+    unsigned blocks_per_multiprocessor(unsigned threads) const {
+        unsigned whole_warps = (threads + emulation::WARP_LANES - 1) / emulation::WARP_LANES * emulation::WARP_LANES;
+        if (whole_warps == 0) return 0;
+        return std::min(BLOCKS_PER_MULTIPROCESSOR, THREADS_PER_MULTIPROCESSOR / whole_warps);
+    }
+
+    // The context goes with all that is in it; a device that was lost is as new.
+    void destroy_context() {
+        wait();
+        for (auto &stream : streams.all()) streams.take(stream.get())->close();
+        for (auto &event : events.all()) events.take(event.get());
+        for (auto &module : modules.all()) modules.take(module.get());
+        memory.free_all();
+        lost = CUDA_SUCCESS;
+    }
+
+    bool has_resident_kernel() const { return resident.load() > 0; }
+
+private:
+    std::shared_ptr<Stream> existing_null_stream() {
+        std::lock_guard<std::mutex> lock(submitting);
+        return null_stream;
+    }
+
+    // How many turns a block may take until it asks again; 0: it is given up.
+    uint64_t more_turns(uint64_t turns, bool together) {
+        constexpr uint64_t AT_A_TIME = 4096;
+        uint64_t freeze_after = together ? settings.freeze_after : NEVER;
+        uint64_t lose_after = together ? settings.lose_after : NEVER;
+        if (turns >= lose_after) lose(settings.lose_with);
+        while (turns >= freeze_after && state() == CUDA_SUCCESS) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        if (state() != CUDA_SUCCESS) return 0;
+        return std::min({AT_A_TIME, freeze_after - turns, lose_after - turns});
+    }
+
+    const Settings &settings;
+    std::atomic<int> lost{CUDA_SUCCESS};
+    // Cooperative launches that have not ended.
+    std::atomic<int> resident{0};
+    std::mutex submitting;
+    std::shared_ptr<Stream> null_stream;
+};
+
+struct Driver {
+    Settings settings;
+    std::atomic<bool> initialized{false};
+    // A queue, because its elements stay where they are.
+    std::deque<Device> devices;
+
+    Driver() {
+        for (int ordinal = 0; ordinal < settings.devices; ++ordinal) devices.emplace_back(ordinal, settings);
+    }
+
+    Device *find(CUdevice ordinal) {
+        return ordinal >= 0 && size_t(ordinal) < devices.size() ? &devices[size_t(ordinal)] : nullptr;
+    }
+
+    // Threads of streams may still run when the process ends: it is never destroyed.
+    static Driver &get() {
+        static Driver &driver = *new Driver;
+        return driver;
+    }
+};
+
+// The device whose context is current in this thread.
+inline thread_local Device *bound = nullptr;
+
+// A call of `name`: what the settings want of it, or what it does.
+template <class Does>
+CUresult enter(const char *name, Does does) {
+    for (Failure &failure : Driver::get().settings.failures) {
+        if (!failure.hits(name)) continue;
+        if (bound && loses_the_device(failure.result)) bound->lose(failure.result);
+        return failure.result;
+    }
+    return does();
+}
+
+// One that needs cuInit before it.
+template <class Does>
+CUresult enter_initialized(const char *name, Does does) {
+    return enter(name, [&] { return Driver::get().initialized ? does(Driver::get()) : CUDA_ERROR_NOT_INITIALIZED; });
+}
+
+// One that is about a device, by its number.
+template <class Does>
+CUresult enter_device(const char *name, CUdevice ordinal, Does does) {
+    return enter_initialized(name, [&](Driver &driver) {
+        Device *device = driver.find(ordinal);
+        return device ? does(*device) : CUDA_ERROR_INVALID_DEVICE;
+    });
+}
+
+// One that works on the context that is current.
+template <class Does>
+CUresult enter_context(const char *name, Does does) {
+    return enter_initialized(name, [&](Driver &) {
+        if (!bound) return CUDA_ERROR_INVALID_CONTEXT;
+        if (bound->retained.load() == 0) return CUDA_ERROR_CONTEXT_IS_DESTROYED;
+        return bound->state() == CUDA_SUCCESS ? does(*bound) : bound->state();
+    });
+}
+
+} // namespace emulated

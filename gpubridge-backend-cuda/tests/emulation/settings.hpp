@@ -1,0 +1,130 @@
+// What the environment variable EMULATED_CUDA asks of the emulated driver: `key=value`, separated by commas.
+//
+//   devices=N               so many devices; 0: none (1)
+//   init=CODE               what cuInit returns (0)
+//   version=N               what cuDriverGetVersion tells (12040)
+//   sms=N                   multiprocessors of a device (16)
+//   memory=BYTES            memory of a device (1 GiB)
+//   loading=lazy|eager      when a module's functions are loaded (lazy)
+//   timeout=1               a watchdog ends long kernels, says the attribute (0)
+//   hazards=abort|warn      what happens after a call that would stall or hang on a GPU was reported (abort)
+//   fail=FUNCTION:N:CODE    the N-th call of FUNCTION returns CODE, and does nothing; FUNCTION with or without its `_v2`
+//   fail=FUNCTION:every N:CODE    so does each N-th call
+//   freeze=N                a block of a resident kernel stops for good after so many turns of its threads
+//   lose=N:CODE             after so many turns the device is lost with CODE
+// `fail` may stand more than once. A CODE of those that lose the device (700, 719 and others) does so.
+#pragma once
+
+#include "results.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cstdio>
+#include <cstdlib>
+#include <deque>
+#include <limits>
+#include <string>
+
+namespace emulated {
+
+constexpr uint64_t NEVER = std::numeric_limits<uint64_t>::max();
+
+// Calls of a function that fail.
+struct Failure {
+    std::string function;
+    uint64_t nth = 0;
+    bool again = false;
+    CUresult result = CUDA_SUCCESS;
+    std::atomic<uint64_t> calls{0};
+
+    bool hits(const char *name) {
+        if (function != name && function + "_v2" != name) return false;
+        uint64_t call = ++calls;
+        return again ? call % nth == 0 : call == nth;
+    }
+};
+
+struct Settings {
+    int devices = 1;
+    CUresult init = CUDA_SUCCESS;
+    int version = 12040;
+    int multiprocessors = 16;
+    size_t memory_bytes = size_t(1) << 30;
+    bool loads_lazily = true;
+    int exec_timeout = 0;
+    bool hazards_abort = true;
+    uint64_t freeze_after = NEVER;
+    uint64_t lose_after = NEVER;
+    CUresult lose_with = CUDA_SUCCESS;
+    // A queue, because its elements stay where they are.
+    std::deque<Failure> failures;
+
+    Settings() {
+        const char *variable = std::getenv("EMULATED_CUDA");
+        for (std::string rest = variable ? variable : ""; !rest.empty();) {
+            std::string setting = cut(rest, ',');
+            std::string key = cut(setting, '=');
+            if (!key.empty()) set(key, setting);
+        }
+    }
+
+private:
+    // What stands before the first `separator`; `text` keeps what stands behind it.
+    static std::string cut(std::string &text, char separator) {
+        size_t at = std::min(text.find(separator), text.size());
+        std::string before = text.substr(0, at);
+        text.erase(0, at + 1);
+        return before;
+    }
+
+    static uint64_t number(const std::string &key, const std::string &text) {
+        char *end = nullptr;
+        uint64_t value = std::strtoull(text.c_str(), &end, 10);
+        if (text.empty() || *end) refuse(key, text);
+        return value;
+    }
+
+    [[noreturn]] static void refuse(const std::string &key, const std::string &value) {
+        std::fprintf(stderr, "emulated driver: EMULATED_CUDA: %s=%s is no setting; see settings.hpp\n", key.c_str(), value.c_str());
+        std::abort();
+    }
+
+    static bool is(const std::string &key, const std::string &value, const char *yes, const char *no) {
+        if (value != yes && value != no) refuse(key, value);
+        return value == yes;
+    }
+
+    void set(const std::string &key, std::string value) {
+        if (key == "devices") devices = int(number(key, value));
+        else if (key == "init") init = CUresult(number(key, value));
+        else if (key == "version") version = int(number(key, value));
+        else if (key == "sms") multiprocessors = int(number(key, value));
+        else if (key == "memory") memory_bytes = number(key, value);
+        else if (key == "loading") loads_lazily = is(key, value, "lazy", "eager");
+        else if (key == "timeout") exec_timeout = int(number(key, value));
+        else if (key == "hazards") hazards_abort = is(key, value, "abort", "warn");
+        else if (key == "freeze") freeze_after = number(key, value);
+        else if (key == "lose") set_loss(key, value);
+        else if (key == "fail") add_failure(key, value);
+        else refuse(key, value);
+    }
+
+    void set_loss(const std::string &key, std::string value) {
+        lose_after = number(key, cut(value, ':'));
+        lose_with = CUresult(number(key, value));
+        if (!loses_the_device(lose_with)) refuse(key, value);
+    }
+
+    void add_failure(const std::string &key, std::string value) {
+        Failure &failure = failures.emplace_back();
+        failure.function = cut(value, ':');
+        std::string nth = cut(value, ':');
+        const std::string every = "every ";
+        failure.again = nth.compare(0, every.size(), every) == 0;
+        failure.nth = number(key, failure.again ? nth.substr(every.size()) : nth);
+        failure.result = CUresult(number(key, value));
+        if (failure.nth == 0) refuse(key, nth);
+    }
+};
+
+} // namespace emulated
