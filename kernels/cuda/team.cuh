@@ -35,6 +35,15 @@ struct Greatest {
     GB_MEMBER T operator()(T a, T b) const { return a < b ? b : a; }
 };
 
+// One thread by itself, for kernels that give each thread a piece of its own.
+struct Thread {
+    GB_MEMBER u32 rank() const { return 0; }
+    GB_MEMBER u64 size() const { return 1; }
+
+    template <class T, class Join>
+    GB_MEMBER T reduce(T value, Join) const { return value; }
+};
+
 // One warp.
 struct Warp {
     // Whether `sync`, `reduce` and `scan` work across the whole team.

@@ -3,10 +3,12 @@
 
 #include "../call.cuh"
 #include "../team.cuh"
+#include "each.cuh"
 #include "number.cuh"
 
 namespace gb {
 
+// `T` is u32 for all integers: they wrap, signed or not.
 template <class T>
 struct Sum {
     static constexpr u32 ID = 7;
@@ -20,8 +22,9 @@ struct Sum {
 
     template <class Team>
     GB_MEMBER static void run(const Team &team, const Call &call, Answer &answer) {
-        SumOf<T> sum = 0;
-        for (u64 i = team.rank(); i < call.count; i += team.size()) sum += SumOf<T>(call.input.get<T>(i));
+        typename Number<T>::Sum sum = 0;
+        auto get = [&](u64 i) { return call.input.get<T>(i); };
+        each(team, call.count, get, [&](u64, T x) { sum += x; });
         answer.push(T(team.reduce(sum, Plus{})));
     }
 };

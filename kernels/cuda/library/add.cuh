@@ -1,0 +1,32 @@
+// `add`, see `kernels/src/library/add.rs`.
+#pragma once
+
+#include "../call.cuh"
+#include "../team.cuh"
+#include "each.cuh"
+#include "number.cuh"
+
+namespace gb {
+
+// `T` is u32 for all integers: they wrap, signed or not.
+template <class T>
+struct Add {
+    static constexpr u32 ID = 4;
+    static constexpr u32 BUFFERS = INPUT | OPERAND | OUTPUT;
+    static constexpr bool IN_PLACE = true;
+    static constexpr u64 IN_RING_UP_TO = UP_TO_64_KI;
+    static constexpr bool BY_GRID = true;
+
+    GB_MEMBER static bool check(const Call &call) {
+        return call.count <= call.input.count && call.count <= call.operand.count && call.count <= call.output.count;
+    }
+    GB_MEMBER static u64 work(const Call &call) { return call.count; }
+
+    template <class Team>
+    GB_MEMBER static void run(const Team &team, const Call &call, Answer &) {
+        auto sum = [&](u64 i) { return call.input.get<T>(i) + call.operand.get<T>(i); };
+        each(team, call.count, sum, [&](u64 i, T x) { call.output.set(i, x); });
+    }
+};
+
+} // namespace gb

@@ -1,0 +1,31 @@
+// `copy`, see `kernels/src/library/copy.rs`.
+#pragma once
+
+#include "../call.cuh"
+#include "../team.cuh"
+#include "each.cuh"
+#include "number.cuh"
+
+namespace gb {
+
+// Of bits, whatever they stand for.
+struct Copy {
+    static constexpr u32 ID = 2;
+    static constexpr u32 BUFFERS = INPUT | OUTPUT;
+    static constexpr bool IN_PLACE = true;
+    static constexpr u64 IN_RING_UP_TO = UP_TO_64_KI;
+    static constexpr bool BY_GRID = true;
+
+    GB_MEMBER static bool check(const Call &call) {
+        return call.count <= call.input.count && call.count <= call.output.count;
+    }
+    GB_MEMBER static u64 work(const Call &call) { return call.count; }
+
+    template <class Team>
+    GB_MEMBER static void run(const Team &team, const Call &call, Answer &) {
+        auto get = [&](u64 i) { return call.input.get<u32>(i); };
+        each(team, call.count, get, [&](u64 i, u32 x) { call.output.set(i, x); });
+    }
+};
+
+} // namespace gb
