@@ -163,14 +163,6 @@ impl Context {
         result
     }
 
-    /// Whether modules are loaded when a kernel of theirs is first used.
-    pub(crate) fn loads_lazily(&self) -> Result<bool, Error> {
-        let mut mode = sys::CUmoduleLoadingMode::CU_MODULE_EAGER_LOADING;
-        // SAFETY: `mode` is the out parameter.
-        self.call("cuda.open", "reading the loading mode", || unsafe { sys::cuModuleGetLoadingMode(&raw mut mode) })?;
-        Ok(mode == sys::CUmoduleLoadingMode::CU_MODULE_LAZY_LOADING)
-    }
-
     /// The memory that is free now, in bytes.
     pub(crate) fn free_memory_bytes(&self) -> Result<u64, Error> {
         let (mut free, mut total) = (0, 0);
@@ -247,19 +239,14 @@ unsafe impl Send for Module {}
 unsafe impl Sync for Module {}
 
 impl Module {
-    /// The kernel of this name, loaded now: loading it when it is first launched would wait for a ring that never ends.
+    /// The kernel of this name, loaded now whatever `CUDA_MODULE_LOADING` says: loading it when it is first launched would
+    /// wait for a ring that never ends.
     pub(crate) fn function(&self, name: &CStr) -> Result<Function, Error> {
         let mut function = ptr::null_mut();
         let (operation, what, module) = ("cuda.open", "finding a kernel", self.module);
         // SAFETY: `function` is the out parameter; the name ends with a zero.
         self.context.call(operation, what, || unsafe {
             sys::cuModuleGetFunction(&raw mut function, module, name.as_ptr())
-        })?;
-        let mut registers = 0;
-        let attribute = sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_NUM_REGS;
-        // SAFETY: `registers` is the out parameter.
-        self.context.call(operation, what, || unsafe {
-            sys::cuFuncGetAttribute(&raw mut registers, attribute, function)
         })?;
         Ok(Function(function))
     }

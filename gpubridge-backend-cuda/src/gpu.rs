@@ -10,9 +10,9 @@ use std::time::Duration;
 use gpubridge_abstractions::{Error, ErrorKind};
 use parking_lot::{Mutex, RwLock};
 
-use crate::driver::{Context, DeviceAttribute, Driver, Function, Module, Stream};
+use crate::driver::{Context, DeviceAttribute, Driver, Function, Module, Shape, Stream};
 use crate::heap::{Heap, Kind};
-use crate::parameters::ARENAS_MAX;
+use crate::parameters::{ARENAS_MAX, RECORD_BYTES};
 use crate::ring::Core;
 
 /// The kernels, generated from `kernels/cuda`.
@@ -100,9 +100,6 @@ impl Gpu {
     fn new(driver: Driver, ordinal: u32) -> Result<Self, Error> {
         let device = driver.device(ordinal)?;
         let context = Context::open(device)?;
-        if context.loads_lazily()? {
-            // `Module::function` loads each kernel at once. What others load later in this process waits for the rings.
-        }
         let module = context.load(PTX)?;
         let functions = Functions {
             ring: module.function(c"gpubridge_ring")?,
@@ -116,11 +113,13 @@ impl Gpu {
         let per_unit = module.blocks_per_unit(functions.ring, ring_threads)?;
         // Half of what fits: the other half is left to work beside the rings.
         let limits = Limits { units, threads, ring_threads, ring_blocks: (units * per_unit / 2).max(1) };
+        let utility = context.stream()?;
+        warm_up(&context, &utility, functions)?;
         let free = context.free_memory_bytes()?;
         let memory = Memory { device: Heap::new(Kind::Device), pinned: Heap::new(Kind::Pinned) };
         Ok(Self {
             memory: Mutex::new(memory),
-            utility: context.stream()?,
+            utility,
             _module: module,
             context,
             functions,
@@ -238,6 +237,19 @@ impl Gpu {
         let (pinned, offset) = memory.pinned.pinned(part.address)?;
         pinned.host_at(offset)
     }
+}
+
+/// Launches each kernel that is launched under a running ring once before there is one: whatever a first launch still waits
+/// for is done then.
+fn warm_up(context: &Arc<Context>, stream: &Stream, functions: Functions) -> Result<(), Error> {
+    let record = context.allocate(RECORD_BYTES)?;
+    stream.zero(record.address(), RECORD_BYTES)?;
+    let (shape, no_kernel) = (Shape { blocks: 1, threads: 32 }, 0);
+    for function in [functions.beside_grid, functions.beside_block] {
+        stream.launch(function, shape, false, [&[record.address()], &[no_kernel]])?;
+    }
+    stream.launch(functions.beside_finish, shape, false, [&[record.address()]])?;
+    stream.wait()
 }
 
 /// A part of the GPU's memory, given back when dropped.

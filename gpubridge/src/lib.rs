@@ -39,6 +39,8 @@ pub use {gpubridge_grains as grains, gpubridge_kernels as kernels, gpubridge_run
 pub fn backends(library: kernels::KernelLibrary) -> runtime::BackendRegistry {
     type Make = fn(&kernels::KernelLibrary) -> Arc<dyn Backend>;
     let built_in: &[Make] = &[
+        #[cfg(feature = "cuda")]
+        |library| Arc::new(gpubridge_backend_cuda::CudaBackend::new(library.clone())),
         #[cfg(feature = "cpu")]
         |library| Arc::new(gpubridge_backend_cpu::CpuBackend::new(library.clone())),
     ];
