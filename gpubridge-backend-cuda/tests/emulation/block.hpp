@@ -37,9 +37,9 @@ class Block;
 struct Queue {
     Thread *first = nullptr, *last = nullptr;
 
-    inline void push(Thread &thread);
-    inline Thread *pop();
-    inline void append(Queue &other);
+    void push(Thread &thread);
+    Thread *pop();
+    void append(Queue &other);
 };
 
 enum class Meet : unsigned char { SyncBlock, SyncWarp, Shuffle, Ballot };
@@ -81,19 +81,19 @@ struct Thread {
 // Fibers never move to another OS thread, so that the compiler may keep the address of this.
 inline __thread Thread *current __attribute__((tls_model("initial-exec")));
 
-inline void Queue::push(Thread &thread) {
+EMULATION_UNSEEN inline void Queue::push(Thread &thread) {
     thread.next = nullptr;
     (last ? last->next : first) = &thread;
     last = &thread;
 }
 
-inline Thread *Queue::pop() {
+EMULATION_UNSEEN inline Thread *Queue::pop() {
     Thread *thread = first;
     if (thread && !(first = thread->next)) last = nullptr;
     return thread;
 }
 
-inline void Queue::append(Queue &other) {
+EMULATION_UNSEEN inline void Queue::append(Queue &other) {
     if (!other.first) return;
     (last ? last->next : first) = other.first;
     last = other.last;
@@ -115,7 +115,6 @@ public:
         least_looks = ~0u;
         given_up = false;
         ready = Queue{};
-        memory.renew();
         turns_asked = turns_left = launch->more_turns(0);
         if (turns_left == 0) return false;
         start_meetings();
@@ -302,7 +301,7 @@ public:
 private:
     static void give_back(Block *block) {
 #if EMULATION_TSAN
-        // What is known of the order of its threads goes with it.
+        // Two blocks that use the same memory in turn would pass for two that share it, or for two in order.
         delete block;
 #else
         std::lock_guard<std::mutex> lock(mutex());

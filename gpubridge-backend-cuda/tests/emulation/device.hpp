@@ -49,6 +49,9 @@ private:
     std::map<const void *, std::shared_ptr<T>> live;
 };
 
+// The driver's function that this thread has called last.
+inline thread_local const char *entered = "";
+
 class Device {
 public:
     static constexpr unsigned THREADS_PER_MULTIPROCESSOR = 1024, BLOCKS_PER_MULTIPROCESSOR = 16;
@@ -71,18 +74,18 @@ public:
         lost.compare_exchange_strong(alive, with);
     }
 
-    // Reports a call that on a GPU waits for every kernel, or may.
-    void must_not_wait(const std::string &call) const {
+    // Reports a call that on a GPU waits for every kernel, or may. `how`: what makes it one, if others are none.
+    void must_not_wait(const std::string &how = "") const {
         if (!has_resident_kernel()) return;
-        std::string name = call;
-        if (name.size() > 3 && name.compare(name.size() - 3, 3, "_v2") == 0) name.resize(name.size() - 3);
-        std::fprintf(stderr, "emulated driver: %s while a resident kernel runs: would stall or hang\n", name.c_str());
+        std::string call = entered;
+        if (call.size() > 3 && call.compare(call.size() - 3, 3, "_v2") == 0) call.resize(call.size() - 3);
+        std::fprintf(stderr, "emulated driver: %s%s while a resident kernel runs: would stall or hang\n", call.c_str(), how.c_str());
         if (settings.hazards_abort) std::abort();
     }
 
     // To a stream, or to the null stream, which waits for the blocking ones and they for it.
-    CUresult submit(const char *call, const void *stream_handle, Work work, std::shared_ptr<Stream> *into = nullptr) {
-        std::shared_ptr<Stream> stream = find_stream(call, stream_handle);
+    CUresult submit(const void *stream_handle, Work work, std::shared_ptr<Stream> *into = nullptr) {
+        std::shared_ptr<Stream> stream = find_stream(stream_handle);
         if (!stream) return CUDA_ERROR_INVALID_HANDLE;
         if (into) *into = stream;
         std::lock_guard<std::mutex> lock(submitting);
@@ -100,25 +103,25 @@ public:
         return CUDA_SUCCESS;
     }
 
-    std::shared_ptr<Stream> find_stream(const char *call, const void *handle) {
+    std::shared_ptr<Stream> find_stream(const void *handle) {
         // CU_STREAM_LEGACY is another name of the null stream.
         if (handle && handle != reinterpret_cast<const void *>(1)) return streams.find(handle);
-        must_not_wait(std::string(call) + " on the null stream");
+        must_not_wait(" on the null stream");
         std::lock_guard<std::mutex> lock(submitting);
         if (!null_stream) null_stream = Stream::create(false);
         return null_stream;
     }
 
     // Work that a lost device no longer does.
-    CUresult submit_unless_lost(const char *call, const void *stream, Work work, std::shared_ptr<Stream> *into = nullptr) {
-        return submit(call, stream, [this, work = std::move(work)] { if (state() == CUDA_SUCCESS) work(); }, into);
+    CUresult submit_unless_lost(const void *stream, Work work, std::shared_ptr<Stream> *into = nullptr) {
+        return submit(stream, [this, work = std::move(work)] { if (state() == CUDA_SUCCESS) work(); }, into);
     }
 
-    CUresult launch(const char *call, const void *stream, std::shared_ptr<emulation::Launch> what, bool together) {
+    CUresult launch(const void *stream, std::shared_ptr<emulation::Launch> what, bool together) {
         what->more_turns = [this, together](uint64_t turns) { return more_turns(turns, together); };
-        if (!together) return submit_unless_lost(call, stream, [what] { run_in_turn(*what); });
+        if (!together) return submit_unless_lost(stream, [what] { run_in_turn(*what); });
         ++resident;
-        CUresult result = submit(call, stream, [this, what] {
+        CUresult result = submit(stream, [this, what] {
             if (state() == CUDA_SUCCESS) run_together(*what);
             --resident;
         });
@@ -204,6 +207,7 @@ inline thread_local Device *bound = nullptr;
 // A call of `name`: what the settings want of it, or what it does.
 template <class Does>
 CUresult enter(const char *name, Does does) {
+    entered = name;
     for (Failure &failure : Driver::get().settings.failures) {
         if (!failure.hits(name)) continue;
         if (bound && loses_the_device(failure.result)) bound->lose(failure.result);

@@ -158,7 +158,7 @@ EMULATED_API CUresult cuDevicePrimaryCtxRelease_v2(CUdevice ordinal) {
         int count = device.retained.load();
         if (count == 0) return CUDA_ERROR_INVALID_CONTEXT;
         if (count == 1) {
-            if (device.state() == CUDA_SUCCESS) device.must_not_wait(__func__);
+            if (device.state() == CUDA_SUCCESS) device.must_not_wait();
             device.destroy_context();
         }
         --device.retained;
@@ -215,14 +215,14 @@ EMULATED_API CUresult cuCtxGetStreamPriorityRange(int *least, int *greatest) {
 
 EMULATED_API CUresult cuCtxSynchronize() {
     return enter_context(__func__, [&](Device &device) {
-        device.must_not_wait(__func__);
+        device.must_not_wait();
         return device.wait();
     });
 }
 
 EMULATED_API CUresult cuCtxDestroy_v2(Device *) {
     return enter_context(__func__, [&](Device &device) {
-        device.must_not_wait(__func__);
+        device.must_not_wait();
         // The primary context is released, not destroyed.
         return CUDA_ERROR_INVALID_CONTEXT;
     });
@@ -239,7 +239,7 @@ EMULATED_API CUresult cuModuleGetLoadingMode(int *mode) {
 
 static CUresult load_module(const char *call, Module **handle, const void *image, std::string &why) {
     return enter_context(call, [&](Device &device) {
-        device.must_not_wait(call);
+        device.must_not_wait();
         if (!handle || !image) return CUDA_ERROR_INVALID_VALUE;
         const Settings &settings = Driver::get().settings;
         auto module = std::make_shared<Module>();
@@ -274,7 +274,7 @@ EMULATED_API CUresult cuModuleLoadDataEx(Module **module, const void *image, uns
 
 EMULATED_API CUresult cuModuleUnload(Module *handle) {
     return enter_context(__func__, [&](Device &device) {
-        device.must_not_wait(__func__);
+        device.must_not_wait();
         if (!device.modules.find(handle)) return CUDA_ERROR_INVALID_HANDLE;
         CUresult result = device.wait();
         device.modules.take(handle);
@@ -288,7 +288,7 @@ EMULATED_API CUresult cuModuleGetFunction(Function **handle, Module *module_hand
         if (!module) return CUDA_ERROR_INVALID_HANDLE;
         if (!handle || !name) return CUDA_ERROR_INVALID_VALUE;
         // Some drivers load the function here when they load lazily, some later.
-        if (Driver::get().settings.loads_lazily) device.must_not_wait(__func__);
+        if (Driver::get().settings.loads_lazily) device.must_not_wait();
         Function *function = module->find(name);
         if (!function) return CUDA_ERROR_NOT_FOUND;
         if (!function->kernel || function->kernel->parameters != function->parameters) {
@@ -306,7 +306,7 @@ static CUresult enter_function(const char *call, Function *handle, Does does) {
     return enter_context(call, [&](Device &device) {
         for (auto &module : device.modules.all()) {
             if (!module->holds(handle)) continue;
-            if (!handle->loaded.exchange(true)) device.must_not_wait(call + (" (it loads " + std::string(handle->kernel->name) + ")"));
+            if (!handle->loaded.exchange(true)) device.must_not_wait(std::string(" (it loads ") + handle->kernel->name + ")");
             return does(device, *handle, *module);
         }
         return CUDA_ERROR_INVALID_HANDLE;
@@ -364,7 +364,7 @@ static CUresult launch(const char *call, Function *handle, Size grid, Size block
         what->blocks = grid.x;
         what->threads = block.x;
         what->run = function.kernel->bind(parameters);
-        return device.launch(call, stream, std::move(what), together);
+        return device.launch(stream, std::move(what), together);
     });
 }
 

@@ -17,7 +17,7 @@ EMULATED_API CUresult cuMemGetInfo_v2(size_t *free, size_t *total) {
 
 EMULATED_API CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes) {
     return enter_context(__func__, [&](Device &device) {
-        device.must_not_wait(__func__);
+        device.must_not_wait();
         uintptr_t at = 0;
         CUresult result = device.memory.allocate(Memory::Kind::Device, bytes, at);
         if (result == CUDA_SUCCESS) *address = at;
@@ -27,7 +27,7 @@ EMULATED_API CUresult cuMemAlloc_v2(CUdeviceptr *address, size_t bytes) {
 
 EMULATED_API CUresult cuMemFree_v2(CUdeviceptr address) {
     return enter_context(__func__, [&](Device &device) {
-        device.must_not_wait(__func__);
+        device.must_not_wait();
         CUresult result = device.wait();
         return result == CUDA_SUCCESS ? device.memory.free(Memory::Kind::Device, uintptr_t(address)) : result;
     });
@@ -35,7 +35,7 @@ EMULATED_API CUresult cuMemFree_v2(CUdeviceptr address) {
 
 EMULATED_API CUresult cuMemHostAlloc(void **address, size_t bytes, unsigned) {
     return enter_context(__func__, [&](Device &device) {
-        device.must_not_wait(__func__);
+        device.must_not_wait();
         uintptr_t at = 0;
         CUresult result = device.memory.allocate(Memory::Kind::Host, bytes, at);
         if (result == CUDA_SUCCESS) *address = reinterpret_cast<void *>(at);
@@ -45,7 +45,7 @@ EMULATED_API CUresult cuMemHostAlloc(void **address, size_t bytes, unsigned) {
 
 EMULATED_API CUresult cuMemFreeHost(void *address) {
     return enter_context(__func__, [&](Device &device) {
-        device.must_not_wait(__func__);
+        device.must_not_wait();
         CUresult result = device.wait();
         return result == CUDA_SUCCESS ? device.memory.free(Memory::Kind::Host, reinterpret_cast<uintptr_t>(address)) : result;
     });
@@ -71,7 +71,7 @@ static CUresult transfer(const char *call, std::initializer_list<CUdeviceptr> ad
         for (CUdeviceptr address : addresses)
             if (!device.memory.holds(uintptr_t(address), bytes)) return CUDA_ERROR_INVALID_VALUE;
         std::shared_ptr<Stream> into;
-        CUresult result = device.submit_unless_lost(call, stream, std::move(work), &into);
+        CUresult result = device.submit_unless_lost(stream, std::move(work), &into);
         if (result != CUDA_SUCCESS || !waits) return result;
         into->wait();
         return device.state();
@@ -162,7 +162,7 @@ EMULATED_API CUresult cuStreamDestroy_v2(void *handle) {
 
 EMULATED_API CUresult cuStreamSynchronize(void *handle) {
     return enter_context(__func__, [&](Device &device) {
-        auto stream = device.find_stream(__func__, handle);
+        auto stream = device.find_stream(handle);
         if (!stream) return CUDA_ERROR_INVALID_HANDLE;
         stream->wait();
         return device.state();
@@ -171,7 +171,7 @@ EMULATED_API CUresult cuStreamSynchronize(void *handle) {
 
 EMULATED_API CUresult cuStreamQuery(void *handle) {
     return enter_context(__func__, [&](Device &device) {
-        auto stream = device.find_stream(__func__, handle);
+        auto stream = device.find_stream(handle);
         if (!stream) return CUDA_ERROR_INVALID_HANDLE;
         return stream->is_idle() ? device.state() : CUDA_ERROR_NOT_READY;
     });
@@ -197,16 +197,16 @@ static CUresult enter_event(const char *call, void *handle, Does does) {
 
 EMULATED_API CUresult cuEventRecord(void *handle, void *stream) {
     return enter_event(__func__, handle, [&](Device &device, std::shared_ptr<Event> event) {
-        if (!device.find_stream(__func__, stream)) return CUDA_ERROR_INVALID_HANDLE;
+        if (!device.find_stream(stream)) return CUDA_ERROR_INVALID_HANDLE;
         uint64_t mark = event->record();
-        return device.submit(__func__, stream, [event, mark] { event->reach(mark); });
+        return device.submit(stream, [event, mark] { event->reach(mark); });
     });
 }
 
 EMULATED_API CUresult cuStreamWaitEvent(void *stream, void *handle, unsigned) {
     return enter_event(__func__, handle, [&](Device &device, std::shared_ptr<Event> event) {
         uint64_t mark = event->last_mark();
-        return device.submit(__func__, stream, [event, mark] { event->wait_for(mark); });
+        return device.submit(stream, [event, mark] { event->wait_for(mark); });
     });
 }
 

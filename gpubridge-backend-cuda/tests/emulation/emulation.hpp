@@ -35,10 +35,14 @@ constexpr bool SHUFFLES_ORDER = false;
 constexpr bool SHUFFLES_ORDER = true;
 #endif
 
+EMULATION_UNSEEN inline void *declare_shared(size_t bytes, size_t alignment) {
+    return current->block->declare_shared(bytes, alignment);
+}
+
 template <class T>
 inline T &shared() {
     static_assert(std::is_trivially_default_constructible<T>::value, "shared memory holds nothing at first");
-    return *static_cast<T *>(current->block->declare_shared(sizeof(T), alignof(T)));
+    return *static_cast<T *>(declare_shared(sizeof(T), alignof(T)));
 }
 
 // Shows `value` to the lanes of the warp, and returns what all of them have shown.

@@ -102,35 +102,7 @@ public:
 #endif
     static constexpr size_t SHARED_BYTES = 48 << 10;
 
-    explicit BlockMemory(unsigned stacks) : stacks(stacks) { map(); }
-    ~BlockMemory() { munmap(start, bytes()); }
-    BlockMemory(const BlockMemory &) = delete;
-    BlockMemory &operator=(const BlockMemory &) = delete;
-
-    // Forgets what lay here. ThreadSanitizer would otherwise take two blocks that use it in turn for two that share it.
-    void renew() {
-#if EMULATION_TSAN
-        munmap(start, bytes());
-        map();
-#endif
-    }
-
-    char *stack_low(unsigned index) const { return start + index * (page() + STACK_BYTES) + page(); }
-
-    // The stacks' ends are apart by some lines modulo a page: in the same sets of the cache they would evict each other.
-    char *stack_high(unsigned index) const { return stack_low(index) + STACK_BYTES - index % 32 * 128; }
-
-    char *shared() const { return stack_low(stacks); }
-
-private:
-    static size_t page() {
-        static const size_t bytes = size_t(sysconf(_SC_PAGESIZE));
-        return bytes;
-    }
-
-    size_t bytes() const { return stacks * (page() + STACK_BYTES) + page() + SHARED_BYTES + page(); }
-
-    void map() {
+    explicit BlockMemory(unsigned stacks) : stacks(stacks) {
         void *at = mmap(nullptr, bytes(), PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (at == MAP_FAILED) give_up("no address space for the stacks of a block");
         start = static_cast<char *>(at);
@@ -139,6 +111,25 @@ private:
             opened = opened && mprotect(stack_low(i), STACK_BYTES, PROT_READ | PROT_WRITE) == 0;
         if (!opened) give_up("no memory for the stacks of a block");
     }
+
+    ~BlockMemory() { munmap(start, bytes()); }
+    BlockMemory(const BlockMemory &) = delete;
+    BlockMemory &operator=(const BlockMemory &) = delete;
+
+    EMULATION_UNSEEN char *stack_low(unsigned index) const { return start + index * (page() + STACK_BYTES) + page(); }
+
+    // The stacks' ends are apart by some lines modulo a page: in the same sets of the cache they would evict each other.
+    EMULATION_UNSEEN char *stack_high(unsigned index) const { return stack_low(index) + STACK_BYTES - index % 32 * 128; }
+
+    EMULATION_UNSEEN char *shared() const { return stack_low(stacks); }
+
+private:
+    EMULATION_UNSEEN static size_t page() {
+        static const size_t bytes = size_t(sysconf(_SC_PAGESIZE));
+        return bytes;
+    }
+
+    size_t bytes() const { return stacks * (page() + STACK_BYTES) + page() + SHARED_BYTES + page(); }
 
     unsigned stacks;
     char *start = nullptr;
