@@ -16,8 +16,11 @@ use gpubridge_abstractions::{Error, ErrorKind};
 /// The oldest driver that is served, as the driver counts: CUDA 12.0.
 const OLDEST_DRIVER: c_int = 12_000;
 
-/// What an attribute of a device is called, for those that need no more of the driver.
+/// What an attribute of a device is called.
 pub(crate) use sys::CUdevice_attribute_enum as DeviceAttribute;
+/// The driver itself, for the probe of calls that the backend never makes.
+#[cfg(feature = "probe")]
+pub(crate) use sys as raw;
 
 /// A driver that is there and new enough.
 #[derive(Clone, Copy, Debug)]
@@ -40,9 +43,7 @@ impl Driver {
             CUresult::CUDA_ERROR_NO_DEVICE => return refuse("the CUDA driver finds no device".into()),
             other => return refuse(format!("the CUDA driver does not start: {}", describe(other))),
         }
-        let mut version = 0;
-        // SAFETY: `version` is the out parameter.
-        check(unsafe { sys::cuDriverGetVersion(&raw mut version) }, "cuda.load", "reading the driver's version")?;
+        let version = Self(()).version()?;
         if version < OLDEST_DRIVER {
             return refuse(format!(
                 "the CUDA driver serves CUDA {}.{}; {}.{} or later is needed: install a newer driver",
@@ -53,6 +54,14 @@ impl Driver {
             ));
         }
         Ok(Self(()))
+    }
+
+    /// The CUDA that it serves: 1000 times the major version and 10 times the minor.
+    pub(crate) fn version(self) -> Result<c_int, Error> {
+        let mut version = 0;
+        // SAFETY: `version` is the out parameter.
+        check(unsafe { sys::cuDriverGetVersion(&raw mut version) }, "cuda.load", "reading the driver's version")?;
+        Ok(version)
     }
 
     /// How many devices there are.
@@ -149,7 +158,7 @@ impl Context {
     }
 
     /// Makes the context current, makes the call, and judges its result.
-    fn call(&self, operation: &'static str, what: &str, call: impl FnOnce() -> CUresult) -> Result<(), Error> {
+    pub(crate) fn call(&self, operation: &'static str, what: &str, call: impl FnOnce() -> CUresult) -> Result<(), Error> {
         if self.is_lost() {
             let why = format!("{what}: the device stopped answering; restart the process to open it again");
             return Err(Error::new(ErrorKind::DeviceLost, operation, why));
@@ -273,6 +282,14 @@ impl Drop for Module {
 /// A kernel of a module.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Function(sys::CUfunction);
+
+#[cfg(feature = "probe")]
+impl Function {
+    /// As the driver names it.
+    pub(crate) fn raw(self) -> sys::CUfunction {
+        self.0
+    }
+}
 
 // SAFETY: the driver's functions are not bound to a thread.
 unsafe impl Send for Function {}

@@ -22,6 +22,8 @@ mod gpu;
 mod heap;
 mod kernels;
 mod parameters;
+#[cfg(feature = "probe")]
+pub mod probe;
 mod report;
 mod ring;
 mod submit;

@@ -1,4 +1,9 @@
-//! Runs the suite on the CUDA backend: on a GPU where there is a driver, else on the emulated driver.
+//! Runs the suite on the CUDA backend over the emulated driver: the same kernels and the same host, without a GPU.
+//!
+//! Without a C++ compiler there is no driver, and every case is ignored with that reason; `GPUBRIDGE_REQUIRE=cuda` turns it into
+//! a failure. On a GPU the suite is run by `gpubridge conformance --backend cuda`.
+
+mod emulation;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,5 +13,7 @@ use gpubridge_kernels::library;
 use ringkernel_tests::Suite;
 
 fn main() -> ExitCode {
+    // Says so itself if there is none.
+    emulation::ensure_loaded();
     Suite::new(Arc::new(CudaBackend::new(library()))).main()
 }

@@ -1,0 +1,58 @@
+//! What a GPU does with a ring, measured and checked. `.ci/gpu` runs all of it, each step in a process of its own.
+//!
+//! Prints one line of JSON per result. Exit codes: 0 done, 1 a check did not hold, 2 the step could not be run.
+
+mod beside;
+mod coherence;
+mod hazards;
+mod latency;
+mod lane;
+
+use std::env;
+use std::error::Error;
+use std::process::ExitCode;
+
+use gpubridge_abstractions::DeviceIndex;
+use gpubridge_backend_cuda::probe;
+use serde_json::{Value, json};
+
+const USAGE: &str = "gpu probe | latency [SECONDS] | coherence [ROUNDS] | beside [MEGABYTES] | hazards [SECONDS] | hazard NAME";
+
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).collect();
+    let number = |default: u64| words.get(1).map_or(Ok(default), |word| word.parse());
+    let done = match words.first().map(String::as_str) {
+        Some("probe") => report_device(),
+        Some("latency") => number(3).map_err(Into::into).and_then(latency::run),
+        Some("coherence") => number(100_000).map_err(Into::into).and_then(coherence::run),
+        Some("beside") => number(256).map_err(Into::into).and_then(beside::run),
+        Some("hazards") => number(5).map_err(Into::into).and_then(hazards::run_all),
+        Some("hazard") => hazards::run(words.get(1).map_or("", String::as_str)),
+        _ => Err(USAGE.into()),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            tell(&json!({"error": error.to_string()}));
+            ExitCode::from(2)
+        }
+    }
+}
+
+/// Whether every check held, or why the step could not be run.
+type Done = Result<bool, Box<dyn Error>>;
+
+/// The device that everything is run on.
+const DEVICE: DeviceIndex = DeviceIndex(0);
+
+fn tell(value: &Value) {
+    println!("{value}");
+}
+
+fn report_device() -> Done {
+    for (name, value) in probe::attributes(DEVICE)? {
+        tell(&json!({"step": "probe", "name": name, "value": value}));
+    }
+    Ok(true)
+}

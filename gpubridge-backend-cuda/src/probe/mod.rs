@@ -1,0 +1,128 @@
+//! For whoever has a GPU at hand: what its driver reports, what a launch costs beside a ring, and which calls of the driver a
+//! running ring holds up. Not a part of what a program uses; the `gpu` example runs it.
+
+mod hazards;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gpubridge_abstractions::{Backend, Command, DeviceIndex, Error, ErrorKind, MemoryType, Opcode, RingConfig, Taken};
+use gpubridge_kernels::KernelLibrary;
+
+use crate::CudaBackend;
+use crate::driver::{DeviceAttribute as Attribute, Driver, Stream};
+use crate::gpu::{Gpu, Part};
+use crate::heap::Kind;
+use crate::parameters::RECORD_BYTES;
+
+pub use hazards::{HAZARDS, Hazard};
+
+/// What the driver reports of a device that bears on rings.
+///
+/// # Errors
+/// Those of [`Backend::open`].
+pub fn attributes(index: DeviceIndex) -> Result<Vec<(&'static str, String)>, Error> {
+    let driver = Driver::load()?;
+    let device = driver.device(index.0)?;
+    let asked = [
+        ("multiprocessors", Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT),
+        ("clock, kHz", Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE),
+        ("memory clock, kHz", Attribute::CU_DEVICE_ATTRIBUTE_MEMORY_CLOCK_RATE),
+        ("memory bus, bits", Attribute::CU_DEVICE_ATTRIBUTE_GLOBAL_MEMORY_BUS_WIDTH),
+        ("copy engines", Attribute::CU_DEVICE_ATTRIBUTE_ASYNC_ENGINE_COUNT),
+        ("PCI domain", Attribute::CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID),
+        ("PCI bus", Attribute::CU_DEVICE_ATTRIBUTE_PCI_BUS_ID),
+        ("host native atomics", Attribute::CU_DEVICE_ATTRIBUTE_HOST_NATIVE_ATOMIC_SUPPORTED),
+        ("kernel execution time-out", Attribute::CU_DEVICE_ATTRIBUTE_KERNEL_EXEC_TIMEOUT),
+        ("GPUDirect RDMA", Attribute::CU_DEVICE_ATTRIBUTE_GPU_DIRECT_RDMA_SUPPORTED),
+        ("DMA-BUF", Attribute::CU_DEVICE_ATTRIBUTE_DMA_BUF_SUPPORTED),
+        ("cooperative launch", Attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH),
+        ("concurrent managed access", Attribute::CU_DEVICE_ATTRIBUTE_CONCURRENT_MANAGED_ACCESS),
+    ];
+    // An attribute that the driver does not know says so in its place.
+    let values = asked.map(|(name, attribute)| {
+        (name, device.attribute(attribute).map_or_else(|error| error.to_string(), |value| value.to_string()))
+    });
+    let gpu = Gpu::open(driver, index.0)?;
+    let limits = [
+        ("driver, CUDA", driver.version()?.to_string()),
+        ("threads of a ring's block", gpu.limits.ring_threads.to_string()),
+        ("blocks of a ring at the most", (gpu.limits.units / 8).max(1).to_string()),
+        ("blocks of rings on the device at once", gpu.limits.ring_blocks.to_string()),
+    ];
+    Ok(values.into_iter().chain(limits).collect())
+}
+
+/// The way without a ring: a kernel of one thread is launched, and waited for.
+#[derive(Debug)]
+pub struct Launches {
+    gpu: Arc<Gpu>,
+    stream: Stream,
+    record: Part,
+}
+
+impl Launches {
+    /// On the device with this index.
+    ///
+    /// # Errors
+    /// Those of [`Backend::open`].
+    pub fn new(index: DeviceIndex) -> Result<Self, Error> {
+        let gpu = Gpu::open(Driver::load()?, index.0)?;
+        let stream = gpu.context.stream()?;
+        let record = gpu.take(Kind::Device, RECORD_BYTES)?;
+        Ok(Self { gpu, stream, record })
+    }
+
+    /// Launches and waits, once.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    pub fn launch_and_wait(&self) -> Result<(), Error> {
+        let record = [self.record.address()];
+        self.stream.launch(self.gpu.functions.beside_finish, hazards::ONE_WARP, false, [&record])?;
+        self.stream.wait()
+    }
+}
+
+/// What a call did while a ring ran.
+#[derive(Clone, Copy, Debug)]
+pub struct Outcome {
+    /// How long it took. A call that never returns has no outcome: its process is to be ended.
+    pub took: Duration,
+    /// Whether the ring answered afterwards.
+    pub ring_answers: bool,
+}
+
+/// Makes the call of this name while an idle ring runs.
+///
+/// # Errors
+/// `NotFound` for an unknown name; what the call returned, if it failed.
+pub fn meet_hazard(index: DeviceIndex, name: &str) -> Result<Outcome, Error> {
+    let hazard = hazards::find(name)?;
+    let gpu = Gpu::open(Driver::load()?, index.0)?;
+    let subject = hazards::Subject::new(Arc::clone(&gpu.context), gpu.functions.beside_finish, gpubridge_kernels::cuda::PTX)?;
+    let device = CudaBackend::new(KernelLibrary::empty()).open(index)?;
+    // So that launching the ring asks the driver for nothing afterwards.
+    drop(device.reserve(1, MemoryType::Default)?);
+    let ring = device.launch(RingConfig { lanes: 1, slots: 64, staging_bytes: 64, allocations: 64 })?;
+    ring.activate(Duration::from_secs(5))?;
+    let mut lane = ring.take_lane(0).expect("nobody took it");
+    let mut answers = |within: Duration| {
+        let command = Command::new(Opcode::Echo, 1, [7; 7]);
+        let Ok(mut ticket) = lane.submitter.try_submit(&command, &[]) else { return false };
+        let until = Instant::now() + within;
+        while Instant::now() < until {
+            if let Taken::Ready(answer) = lane.completions.take(&mut ticket, &mut []) {
+                return answer.payload == command.payload;
+            }
+        }
+        false
+    };
+    if !answers(Duration::from_secs(2)) {
+        return Err(Error::new(ErrorKind::DeviceLost, "cuda.probe", "the ring does not answer before the call"));
+    }
+    let started = Instant::now();
+    hazard.meet(&subject)?;
+    let took = started.elapsed();
+    Ok(Outcome { took, ring_answers: answers(Duration::from_secs(2)) })
+}
