@@ -122,7 +122,10 @@ public:
         for (unsigned i = 0; i < launch->threads; ++i) start_thread(i);
         enter(os_thread, *ready.pop());
         current = nullptr;
-        for (unsigned i = 0; i < launch->threads; ++i) threads[i].seen.destroy();
+        for (unsigned i = 0; i < launch->threads; ++i) {
+            if (!threads[i].finished) threads[i].seen.release_for(os_thread.seen, &launch->ended);
+            threads[i].seen.destroy();
+        }
         return !given_up;
     }
 
@@ -231,7 +234,6 @@ private:
         if (turns_left > 0) return;
         // The threads stay where they are, and nothing of theirs is run again.
         given_up = true;
-        order_release(&launch->ended);
         enter(*current, os_thread);
     }
 

@@ -79,15 +79,23 @@ public:
         if (!has_resident_kernel()) return;
         std::string call = entered;
         if (call.size() > 3 && call.compare(call.size() - 3, 3, "_v2") == 0) call.resize(call.size() - 3);
-        std::fprintf(stderr, "emulated driver: %s%s while a resident kernel runs: would stall or hang\n", call.c_str(), how.c_str());
+        call += how;
+        std::fprintf(stderr, "emulated driver: %s while a resident kernel runs: would stall or hang\n", call.c_str());
         if (settings.hazards_abort) std::abort();
     }
 
-    // To a stream, or to the null stream, which waits for the blocking ones and they for it.
-    CUresult submit(const void *stream_handle, Work work, std::shared_ptr<Stream> *into = nullptr) {
-        std::shared_ptr<Stream> stream = find_stream(stream_handle);
-        if (!stream) return CUDA_ERROR_INVALID_HANDLE;
-        if (into) *into = stream;
+    // The stream of a handle, or the null stream; none if there is no such one.
+    std::shared_ptr<Stream> find_stream(const void *handle) {
+        // CU_STREAM_LEGACY is another name of the null stream.
+        if (handle && handle != reinterpret_cast<const void *>(1)) return streams.find(handle);
+        must_not_wait(" on the null stream");
+        std::lock_guard<std::mutex> lock(submitting);
+        if (!null_stream) null_stream = Stream::create(false);
+        return null_stream;
+    }
+
+    // Queues work. The null stream waits for the blocking ones, and they for it.
+    void submit(const std::shared_ptr<Stream> &stream, Work work) {
         std::lock_guard<std::mutex> lock(submitting);
         std::vector<std::pair<std::shared_ptr<Stream>, uint64_t>> before;
         if (stream == null_stream) {
@@ -100,40 +108,46 @@ public:
             for (auto &[other, count] : before) other->wait_for(count);
             work();
         });
-        return CUDA_SUCCESS;
-    }
-
-    std::shared_ptr<Stream> find_stream(const void *handle) {
-        // CU_STREAM_LEGACY is another name of the null stream.
-        if (handle && handle != reinterpret_cast<const void *>(1)) return streams.find(handle);
-        must_not_wait(" on the null stream");
-        std::lock_guard<std::mutex> lock(submitting);
-        if (!null_stream) null_stream = Stream::create(false);
-        return null_stream;
     }
 
     // Work that a lost device no longer does.
-    CUresult submit_unless_lost(const void *stream, Work work, std::shared_ptr<Stream> *into = nullptr) {
-        return submit(stream, [this, work = std::move(work)] { if (state() == CUDA_SUCCESS) work(); }, into);
+    void submit_unless_lost(const std::shared_ptr<Stream> &stream, Work work) {
+        submit(stream, [this, work = std::move(work)] {
+            if (state() == CUDA_SUCCESS) work();
+        });
     }
 
-    CUresult launch(const void *stream, std::shared_ptr<emulation::Launch> what, bool together) {
+    void launch(const std::shared_ptr<Stream> &stream, std::shared_ptr<emulation::Launch> what, bool together) {
         what->more_turns = [this, together](uint64_t turns) { return more_turns(turns, together); };
         if (!together) return submit_unless_lost(stream, [what] { run_in_turn(*what); });
         ++resident;
-        CUresult result = submit(stream, [this, what] {
+        submit(stream, [this, what] {
             if (state() == CUDA_SUCCESS) run_together(*what);
             --resident;
         });
-        if (result != CUDA_SUCCESS) --resident;
-        return result;
+    }
+
+    // What it was given to do is still done.
+    bool destroy_stream(const void *handle) {
+        auto stream = streams.take(handle);
+        if (!stream) return false;
+        stream->close();
+        std::lock_guard<std::mutex> lock(submitting);
+        closed.erase(std::remove_if(closed.begin(), closed.end(), [](auto &other) { return other->is_idle(); }), closed.end());
+        closed.push_back(std::move(stream));
+        return true;
     }
 
     // Until no stream has any work. With a resident kernel there is nothing to wait for: that was reported.
     CUresult wait() {
         if (has_resident_kernel() && state() == CUDA_SUCCESS) return CUDA_SUCCESS;
-        for (auto &stream : streams.all()) stream->wait();
-        if (auto stream = existing_null_stream()) stream->wait();
+        std::vector<std::shared_ptr<Stream>> busy = streams.all();
+        {
+            std::lock_guard<std::mutex> lock(submitting);
+            busy.insert(busy.end(), closed.begin(), closed.end());
+            if (null_stream) busy.push_back(null_stream);
+        }
+        for (auto &stream : busy) stream->wait();
         return state();
     }
 
@@ -146,7 +160,7 @@ public:
     // The context goes with all that is in it; a device that was lost is as new.
     void destroy_context() {
         wait();
-        for (auto &stream : streams.all()) streams.take(stream.get())->close();
+        for (auto &stream : streams.all()) destroy_stream(stream.get());
         for (auto &event : events.all()) events.take(event.get());
         for (auto &module : modules.all()) modules.take(module.get());
         memory.free_all();
@@ -156,11 +170,6 @@ public:
     bool has_resident_kernel() const { return resident.load() > 0; }
 
 private:
-    std::shared_ptr<Stream> existing_null_stream() {
-        std::lock_guard<std::mutex> lock(submitting);
-        return null_stream;
-    }
-
     // How many turns a block may take until it asks again; 0: it is given up.
     uint64_t more_turns(uint64_t turns, bool together) {
         constexpr uint64_t AT_A_TIME = 4096;
@@ -178,6 +187,8 @@ private:
     std::atomic<int> resident{0};
     std::mutex submitting;
     std::shared_ptr<Stream> null_stream;
+    // Destroyed by the caller; the last ones may still have work.
+    std::vector<std::shared_ptr<Stream>> closed;
 };
 
 struct Driver {

@@ -122,8 +122,8 @@ static int attribute(const Device &device, int which, const Settings &settings) 
     case 95: return 1;                           // COOPERATIVE_LAUNCH
     case 97: return emulation::BlockMemory::SHARED_BYTES; // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
     case 106: return Device::BLOCKS_PER_MULTIPROCESSOR;   // MAX_BLOCKS_PER_MULTIPROCESSOR
-    // Among them HOST_NATIVE_ATOMIC_SUPPORTED (86), MANAGED_MEMORY (83), CAN_USE_STREAM_MEM_OPS (92, 93), MEMORY_POOLS_SUPPORTED
-    // (115), GPU_DIRECT_RDMA_SUPPORTED (116), DMA_BUF_SUPPORTED (124): what is not there is not offered.
+    // Among them HOST_NATIVE_ATOMIC_SUPPORTED (86), MANAGED_MEMORY (83), CAN_USE_STREAM_MEM_OPS (92, 93),
+    // MEMORY_POOLS_SUPPORTED (115), GPU_DIRECT_RDMA_SUPPORTED (116), DMA_BUF_SUPPORTED (124): what is not there is not offered.
     default: return 0;
     }
 }
@@ -254,7 +254,8 @@ EMULATED_API CUresult cuModuleLoadData(Module **module, const void *image) {
     return load_module(__func__, module, image, why);
 }
 
-EMULATED_API CUresult cuModuleLoadDataEx(Module **module, const void *image, unsigned count, const int *options, void **values) {
+EMULATED_API CUresult cuModuleLoadDataEx(Module **module, const void *image, unsigned count, const int *options,
+                                         void **values) {
     std::string why;
     CUresult result = load_module(__func__, module, image, why);
     char *log = nullptr;
@@ -292,7 +293,8 @@ EMULATED_API CUresult cuModuleGetFunction(Function **handle, Module *module_hand
         Function *function = module->find(name);
         if (!function) return CUDA_ERROR_NOT_FOUND;
         if (!function->kernel || function->kernel->parameters != function->parameters) {
-            std::fprintf(stderr, "emulated driver: the module's entry %s is not the kernel of that name that I was built with\n", name);
+            std::fprintf(stderr, "emulated driver: the module's entry %s is not the kernel that the driver has of that name\n",
+                         name);
             return CUDA_ERROR_NOT_FOUND;
         }
         *handle = function;
@@ -306,7 +308,8 @@ static CUresult enter_function(const char *call, Function *handle, Does does) {
     return enter_context(call, [&](Device &device) {
         for (auto &module : device.modules.all()) {
             if (!module->holds(handle)) continue;
-            if (!handle->loaded.exchange(true)) device.must_not_wait(std::string(" (it loads ") + handle->kernel->name + ")");
+            bool loads = !handle->loaded.exchange(true);
+            if (loads) device.must_not_wait(std::string(" (it loads ") + handle->kernel->name + ")");
             return does(device, *handle, *module);
         }
         return CUDA_ERROR_INVALID_HANDLE;
@@ -334,7 +337,8 @@ EMULATED_API CUresult cuFuncGetAttribute(int *value, int which, Function *handle
     });
 }
 
-EMULATED_API CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, Function *handle, int threads, size_t shared_bytes) {
+EMULATED_API CUresult cuOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, Function *handle, int threads,
+                                                                  size_t shared_bytes) {
     return enter_function(__func__, handle, [&](Device &device, Function &function, Module &) {
         if (threads <= 0) return CUDA_ERROR_INVALID_VALUE;
         bool fits = unsigned(threads) <= threads_max(function) && shared_bytes == 0;
@@ -349,7 +353,7 @@ struct Size {
     bool is_line() const { return x > 0 && y == 1 && z == 1; }
 };
 
-static CUresult launch(const char *call, Function *handle, Size grid, Size block, unsigned shared_bytes, void *stream,
+static CUresult launch(const char *call, Function *handle, Size grid, Size block, unsigned shared_bytes, void *stream_handle,
                        void **parameters, bool together) {
     return enter_function(call, handle, [&](Device &device, Function &function, Module &) {
         // Kernels see one dimension, and no shared memory but what they declare.
@@ -359,12 +363,15 @@ static CUresult launch(const char *call, Function *handle, Size grid, Size block
         if (!parameters && function.parameters > 0) return CUDA_ERROR_INVALID_VALUE;
         unsigned at_once = device.blocks_per_multiprocessor(block.x) * unsigned(Driver::get().settings.multiprocessors);
         if (together && grid.x > at_once) return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
+        auto stream = device.find_stream(stream_handle);
+        if (!stream) return CUDA_ERROR_INVALID_HANDLE;
         auto what = std::make_shared<emulation::Launch>();
         what->name = function.kernel->name;
         what->blocks = grid.x;
         what->threads = block.x;
         what->run = function.kernel->bind(parameters);
-        return device.launch(stream, std::move(what), together);
+        device.launch(stream, std::move(what), together);
+        return CUDA_SUCCESS;
     });
 }
 

@@ -70,10 +70,10 @@ static CUresult transfer(const char *call, std::initializer_list<CUdeviceptr> ad
     return enter_context(call, [&](Device &device) {
         for (CUdeviceptr address : addresses)
             if (!device.memory.holds(uintptr_t(address), bytes)) return CUDA_ERROR_INVALID_VALUE;
-        std::shared_ptr<Stream> into;
-        CUresult result = device.submit_unless_lost(stream, std::move(work), &into);
-        if (result != CUDA_SUCCESS || !waits) return result;
-        into->wait();
+        auto into = device.find_stream(stream);
+        if (!into) return CUDA_ERROR_INVALID_HANDLE;
+        device.submit_unless_lost(into, std::move(work));
+        if (waits) into->wait();
         return device.state();
     });
 }
@@ -96,7 +96,8 @@ EMULATED_API CUresult cuMemcpyDtoD_v2(CUdeviceptr to, CUdeviceptr from, size_t b
 }
 
 EMULATED_API CUresult cuMemcpyHtoDAsync_v2(CUdeviceptr to, const void *from, size_t bytes, void *stream) {
-    if (is_pinned(from, bytes)) return transfer(__func__, {to}, bytes, stream, false, [=] { std::memcpy(pointer(to), from, bytes); });
+    if (is_pinned(from, bytes))
+        return transfer(__func__, {to}, bytes, stream, false, [=] { std::memcpy(pointer(to), from, bytes); });
     const char *first = static_cast<const char *>(from);
     auto copy = std::make_shared<std::vector<char>>(first, first + bytes);
     return transfer(__func__, {to}, bytes, stream, false, [=] { std::memcpy(pointer(to), copy->data(), bytes); });
@@ -153,10 +154,7 @@ EMULATED_API CUresult cuStreamCreateWithPriority(void **stream, unsigned flags, 
 
 EMULATED_API CUresult cuStreamDestroy_v2(void *handle) {
     return enter_context(__func__, [&](Device &device) {
-        auto stream = device.streams.take(handle);
-        if (!stream) return CUDA_ERROR_INVALID_HANDLE;
-        stream->close();
-        return CUDA_SUCCESS;
+        return device.destroy_stream(handle) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
     });
 }
 
@@ -195,18 +193,21 @@ static CUresult enter_event(const char *call, void *handle, Does does) {
     });
 }
 
-EMULATED_API CUresult cuEventRecord(void *handle, void *stream) {
+EMULATED_API CUresult cuEventRecord(void *handle, void *stream_handle) {
     return enter_event(__func__, handle, [&](Device &device, std::shared_ptr<Event> event) {
-        if (!device.find_stream(stream)) return CUDA_ERROR_INVALID_HANDLE;
-        uint64_t mark = event->record();
-        return device.submit(stream, [event, mark] { event->reach(mark); });
+        auto stream = device.find_stream(stream_handle);
+        if (!stream) return CUDA_ERROR_INVALID_HANDLE;
+        device.submit(stream, [event, mark = event->record()] { event->reach(mark); });
+        return CUDA_SUCCESS;
     });
 }
 
-EMULATED_API CUresult cuStreamWaitEvent(void *stream, void *handle, unsigned) {
+EMULATED_API CUresult cuStreamWaitEvent(void *stream_handle, void *handle, unsigned) {
     return enter_event(__func__, handle, [&](Device &device, std::shared_ptr<Event> event) {
-        uint64_t mark = event->last_mark();
-        return device.submit(stream, [event, mark] { event->wait_for(mark); });
+        auto stream = device.find_stream(stream_handle);
+        if (!stream) return CUDA_ERROR_INVALID_HANDLE;
+        device.submit(stream, [event, mark = event->last_mark()] { event->wait_for(mark); });
+        return CUDA_SUCCESS;
     });
 }
 

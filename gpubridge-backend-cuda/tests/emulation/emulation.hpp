@@ -1,8 +1,8 @@
 // What `platform.cuh` offers to kernels, for a host compiler: the kernels run on a CPU, each block on an OS thread of its own.
 //
-// Not modelled: how far an access reaches (each reaches everywhere), stale caches, the order in which a bus delivers, and lanes
-// that share an instruction. What is: memory order as far as the CPU and ThreadSanitizer have one, barriers that not all threads
-// reach, and shared memory that holds nothing at first.
+// Not modelled: how far an access reaches (each reaches everywhere), stale caches, the order in which a bus delivers, and
+// lanes that share an instruction. What is: memory order as far as the CPU and ThreadSanitizer have one, barriers that not all
+// threads reach, and shared memory that holds nothing at first.
 //
 // Shuffles and ballots order memory here, as they seem to on a GPU; CUDA promises no such thing, and with
 // EMULATION_STRICT_SHUFFLES they do not, so that ThreadSanitizer finds a kernel that counts on it.

@@ -92,7 +92,8 @@ private:
 #endif
 };
 
-// Memory of a block: a stack for each thread and the shared memory, with a page that cannot be touched below each and at the end.
+// Memory of a block: a stack for each thread and the shared memory, with a page that cannot be touched below each and at the
+// end.
 class BlockMemory {
 public:
 #if EMULATION_TSAN

@@ -1,5 +1,5 @@
-// Modules: text of PTX, of which the emulated driver reads what it says of its kernels. What they do comes from the same sources,
-// compiled into the driver.
+// Modules: text of PTX, of which the emulated driver reads what it says of its kernels. What they do comes from the same
+// sources, compiled into the driver.
 #pragma once
 
 #include "kernels.hpp"

@@ -69,6 +69,11 @@ public:
     // Directly before the switch itself.
     EMULATION_UNSEEN void runs_next() { __tsan_switch_to_fiber(self, WITHOUT_ORDER); }
 
+    // As if this one did it, of another one that runs.
+    EMULATION_UNSEEN void release_for(Seen &running, void *at) {
+        running.as(self, __tsan_release, at);
+    }
+
     EMULATION_UNSEEN void loaded(const void *at) {
         if (!acquired) acquired = __tsan_create_fiber(0);
         as(acquired, __tsan_acquire, const_cast<void *>(at));
@@ -114,6 +119,7 @@ public:
     void create() {}
     void destroy() {}
     void runs_next() {}
+    void release_for(Seen &, void *) {}
     void loaded(const void *) {}
     void stores(void *) {}
     void fences() { __atomic_thread_fence(__ATOMIC_ACQ_REL); }

@@ -85,7 +85,8 @@ private:
     }
 
     [[noreturn]] static void refuse(const std::string &key, const std::string &value) {
-        std::fprintf(stderr, "emulated driver: EMULATED_CUDA: %s=%s is no setting; see settings.hpp\n", key.c_str(), value.c_str());
+        std::fprintf(stderr, "emulated driver: EMULATED_CUDA: %s=%s is no setting; see settings.hpp\n", key.c_str(),
+                     value.c_str());
         std::abort();
     }
 
