@@ -39,6 +39,23 @@ capabilities:
 soak:
     cargo run --release -- stress long --operations 50000000
 
+# The binaries for a machine that has a GPU and nothing else, into target/gpu: carry the folder and .ci/gpu there.
+gpu-build:
+    cargo build --release --features cuda
+    cargo build --release -p gpubridge-backend-cuda --features probe --example gpu
+    mkdir -p target/gpu
+    strip -o target/gpu/gpubridge target/release/gpubridge
+    strip -o target/gpu/gpu target/release/examples/gpu
+    git describe --always --dirty > target/gpu/commit
+
+# Everything that is to be known of this machine's GPU, into docs/benchmarks/gpu.
+gpu: gpu-build
+    .ci/gpu target/gpu docs/benchmarks/gpu
+
+# The PTX of the CUDA kernels, from their source; needs clang-19.
+ptx:
+    .ci/ptx
+
 doc:
     RUSTDOCFLAGS="-D warnings" cargo doc --workspace --no-deps
 

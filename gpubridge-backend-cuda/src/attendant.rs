@@ -27,7 +27,8 @@ const BLOCKS_PER_UNIT: u32 = 8;
 /// Starts the thread. It ends with the ring.
 pub(crate) fn start(core: &Arc<Core>) -> Result<JoinHandle<()>, Error> {
     let blocks = core.shape.blocks as usize;
-    let attendant = Attendant { core: Arc::clone(core), taken: vec![0; blocks], launched: 0, pulse: Pulse::new(blocks) };
+    let attendant =
+        Attendant { core: Arc::clone(core), taken: vec![0; blocks], launched: 0, pulse: Pulse::new(blocks) };
     let thread = thread::Builder::new().name("gpubridge-cuda".to_owned()).spawn(move || attendant.run());
     thread.map_err(|error| {
         Error::new(ErrorKind::Io, "cuda.launch", "the ring's thread could not be started").with_source(error)

@@ -16,11 +16,11 @@ use gpubridge_abstractions::{Error, ErrorKind};
 /// The oldest driver that is served, as the driver counts: CUDA 12.0.
 const OLDEST_DRIVER: c_int = 12_000;
 
-/// What an attribute of a device is called.
-pub(crate) use sys::CUdevice_attribute_enum as DeviceAttribute;
 /// The driver itself, for the probe of calls that the backend never makes.
 #[cfg(feature = "probe")]
-pub(crate) use sys as raw;
+pub(crate) use cudarc::driver::sys as raw;
+/// What an attribute of a device is called.
+pub(crate) use sys::CUdevice_attribute_enum as DeviceAttribute;
 
 /// A driver that is there and new enough.
 #[derive(Clone, Copy, Debug)]
@@ -35,7 +35,9 @@ impl Driver {
         let refuse = |why: String| Err(Error::new(ErrorKind::Unsupported, "cuda.load", why));
         // SAFETY: loads the driver's library, whose initialisers the driver's maker answers for.
         if !unsafe { sys::is_culib_present() } {
-            return refuse("there is no CUDA driver (libcuda.so.1): install NVIDIA's driver, no toolkit is needed".into());
+            return refuse(
+                "there is no CUDA driver (libcuda.so.1): install NVIDIA's driver, no toolkit is needed".into(),
+            );
         }
         // SAFETY: may be called at any time, by any thread, and again.
         match unsafe { sys::cuInit(0) } {
@@ -158,7 +160,12 @@ impl Context {
     }
 
     /// Makes the context current, makes the call, and judges its result.
-    pub(crate) fn call(&self, operation: &'static str, what: &str, call: impl FnOnce() -> CUresult) -> Result<(), Error> {
+    pub(crate) fn call(
+        &self,
+        operation: &'static str,
+        what: &str,
+        call: impl FnOnce() -> CUresult,
+    ) -> Result<(), Error> {
         if self.is_lost() {
             let why = format!("{what}: the device stopped answering; restart the process to open it again");
             return Err(Error::new(ErrorKind::DeviceLost, operation, why));
@@ -187,7 +194,9 @@ impl Context {
         let text = CString::new(ptx).expect("PTX is text");
         let image = text.as_ptr().cast::<c_void>();
         // SAFETY: `module` is the out parameter; the image is text that ends with a zero and outlives the call.
-        self.call("cuda.open", "compiling the ring's kernels", || unsafe { sys::cuModuleLoadData(&raw mut module, image) })?;
+        self.call("cuda.open", "compiling the ring's kernels", || unsafe {
+            sys::cuModuleLoadData(&raw mut module, image)
+        })?;
         Ok(Module { context: Arc::clone(self), module })
     }
 
@@ -231,7 +240,8 @@ impl Context {
 impl Drop for Context {
     fn drop(&mut self) {
         // SAFETY: retained once, in `open`; everything made in it holds it, and so is gone.
-        self.call("cuda.close", "closing the device", || unsafe { sys::cuDevicePrimaryCtxRelease_v2(self.device.0) }).ok();
+        self.call("cuda.close", "closing the device", || unsafe { sys::cuDevicePrimaryCtxRelease_v2(self.device.0) })
+            .ok();
     }
 }
 
@@ -254,9 +264,8 @@ impl Module {
         let mut function = ptr::null_mut();
         let (operation, what, module) = ("cuda.open", "finding a kernel", self.module);
         // SAFETY: `function` is the out parameter; the name ends with a zero.
-        self.context.call(operation, what, || unsafe {
-            sys::cuModuleGetFunction(&raw mut function, module, name.as_ptr())
-        })?;
+        self.context
+            .call(operation, what, || unsafe { sys::cuModuleGetFunction(&raw mut function, module, name.as_ptr()) })?;
         Ok(Function(function))
     }
 
@@ -342,7 +351,8 @@ impl Stream {
     pub(crate) fn zero(&self, address: u64, size_bytes: u64) -> Result<(), Error> {
         let (stream, size) = (self.stream, size_bytes as usize);
         // SAFETY: the range lies within an allocation of this context, as the heap gave it out.
-        self.context.call("cuda.reserve", "zeroing memory", || unsafe { sys::cuMemsetD8Async(address, 0, size, stream) })
+        self.context
+            .call("cuda.reserve", "zeroing memory", || unsafe { sys::cuMemsetD8Async(address, 0, size, stream) })
     }
 
     /// Queues a kernel with these arguments, as they lie in memory. With `together` all blocks are on the device at once, or the

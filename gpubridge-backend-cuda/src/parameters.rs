@@ -56,11 +56,8 @@ impl Parameters {
     pub(crate) fn to_words(self, arenas: &[[u64; 2]]) -> [u64; PARAMETER_WORDS] {
         let RingConfig { lanes, slots, staging_bytes, allocations } = self.config;
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-        let counts = [
-            pair(lanes, slots),
-            pair(staging_bytes / 8, allocations),
-            pair(self.requests_max, arenas.len() as u32),
-        ];
+        let counts =
+            [pair(lanes, slots), pair(staging_bytes / 8, allocations), pair(self.requests_max, arenas.len() as u32)];
         let mut words = [0; PARAMETER_WORDS];
         let values = self.lanes.into_iter().flatten();
         let values = values.chain([self.blocks, self.held, self.control, self.outbox]).chain(counts);

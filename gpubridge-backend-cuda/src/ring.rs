@@ -242,7 +242,8 @@ fn lost(operation: &'static str, why: &str) -> Error {
 }
 
 fn timeout(operation: &'static str, deadline: Duration) -> Error {
-    let why = format!("the ring is still at work after {deadline:?}: work beside it may not end; wait longer or restart");
+    let why =
+        format!("the ring is still at work after {deadline:?}: work beside it may not end; wait longer or restart");
     Error::new(ErrorKind::Timeout, operation, why)
 }
 

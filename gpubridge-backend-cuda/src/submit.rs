@@ -33,7 +33,8 @@ impl CudaSubmitter {
         if command.opcode == Opcode::Compute as u8 {
             let variant = self.kernels.find(command.kernel);
             told.kernel = variant.number;
-            told.payload[COUNT_WORD] = told.payload[COUNT_WORD] & u64::from(u32::MAX) | u64::from(variant.constant) << 32;
+            told.payload[COUNT_WORD] =
+                told.payload[COUNT_WORD] & u64::from(u32::MAX) | u64::from(variant.constant) << 32;
         } else if command.opcode == Opcode::Bind as u8 {
             let bind = Bind::from_payload(&command.payload);
             // Which buffers there are is the host's to know. The device checks that the block lies in memory at all.

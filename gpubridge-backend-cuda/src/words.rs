@@ -1,5 +1,8 @@
 //! Page-locked memory as words that host and device share.
-#![expect(unsafe_code, reason = "memory that a device writes is reached by raw pointers; this file is where the host does")]
+#![expect(
+    unsafe_code,
+    reason = "memory that a device writes is reached by raw pointers; this file is where the host does"
+)]
 
 use std::ptr::NonNull;
 use std::sync::Arc;

@@ -54,7 +54,9 @@ pub fn run(megabytes: u64) -> Done {
             while !stop.load(Ordering::Relaxed) {
                 let commands = [0; 64].map(|_: u8| Command::new(Opcode::Echo, echoes as u32, [echoes; PAYLOAD_WORDS]));
                 let mut tickets: Vec<_> = commands.iter().map(|command| other.submit(command, &[])).collect();
-                tickets.iter_mut().for_each(|ticket| drop(other.wait(ticket, &mut [])));
+                for ticket in &mut tickets {
+                    other.wait(ticket, &mut []);
+                }
                 echoes += 64;
             }
             echoes

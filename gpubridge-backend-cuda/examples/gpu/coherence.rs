@@ -13,7 +13,8 @@ const ELEMENTS: u32 = 70_000;
 /// What is read at a time.
 const READ_BYTES: u32 = 4096;
 const GRAIN: u32 = 9;
-const [FILL_SLOT, SCALE_SLOT]: [u16; 2] = [0, 1];
+const FILL_SLOT: u16 = 0;
+const SCALE_SLOT: u16 = 1;
 
 pub fn run(rounds: u64) -> Done {
     let rig = Rig::new(1, &[FILL.into(), SCALE.into()])?;

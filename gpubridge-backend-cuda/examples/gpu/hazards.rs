@@ -30,7 +30,11 @@ pub fn run(name: &str) -> Done {
 pub fn run_all(seconds: u64) -> Done {
     let program = env::current_exe()?;
     for hazard in probe::HAZARDS {
-        let mut child = Command::new(&program).args(["hazard", hazard.name]).stdout(Stdio::piped()).spawn()?;
+        let mut child = Command::new(&program)
+            .args(["hazard", hazard.name])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()?;
         let until = Instant::now() + Duration::from_secs(seconds);
         while child.try_wait()?.is_none() && Instant::now() < until {
             thread::sleep(PAUSE);
@@ -45,7 +49,9 @@ pub fn run_all(seconds: u64) -> Done {
         let told = String::from_utf8_lossy(&output.stdout);
         let mut result: Value = told.lines().last().map_or(Ok(Value::Null), serde_json::from_str)?;
         if result.get("outcome").is_none() {
-            result = json!({"step": "hazard", "call": hazard.name, "outcome": "fails", "said": result, "exit": output.status.code()});
+            let said = String::from_utf8_lossy(&output.stderr);
+            let said = result.get("error").and_then(Value::as_str).or(said.lines().find(|line| !line.is_empty()));
+            result = json!({"step": "hazard", "call": hazard.name, "outcome": "fails", "said": said});
         }
         tell(&result);
     }

@@ -89,7 +89,8 @@ impl SpinningLane {
 
 /// The command that runs the kernel in `slot`.
 pub fn compute(slot: u16, grain: u32, input: DeviceSlot, output: DeviceSlot, count: u32, scalar: f32) -> Command {
-    let call = Compute { input, operand: DeviceSlot::NONE, output, count, scalars: [u64::from(scalar.to_bits()), 0, 0] };
+    let call =
+        Compute { input, operand: DeviceSlot::NONE, output, count, scalars: [u64::from(scalar.to_bits()), 0, 0] };
     Command { kernel: slot, ..Command::new(Opcode::Compute, grain, call.to_payload()) }
 }
 

@@ -5,8 +5,9 @@
 mod beside;
 mod coherence;
 mod hazards;
-mod latency;
 mod lane;
+mod latency;
+mod markdown;
 
 use std::env;
 use std::error::Error;
@@ -16,7 +17,8 @@ use gpubridge_abstractions::DeviceIndex;
 use gpubridge_backend_cuda::probe;
 use serde_json::{Value, json};
 
-const USAGE: &str = "gpu probe | latency [SECONDS] | coherence [ROUNDS] | beside [MEGABYTES] | hazards [SECONDS] | hazard NAME";
+const USAGE: &str = "gpu probe | latency [SECONDS] | coherence [ROUNDS] | beside [MEGABYTES] | hazards [SECONDS] | \
+                     hazard NAME | markdown FILE";
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
@@ -27,6 +29,7 @@ fn main() -> ExitCode {
         Some("coherence") => number(100_000).map_err(Into::into).and_then(coherence::run),
         Some("beside") => number(256).map_err(Into::into).and_then(beside::run),
         Some("hazards") => number(5).map_err(Into::into).and_then(hazards::run_all),
+        Some("markdown") => markdown::print(words.get(1).map_or("", String::as_str)),
         Some("hazard") => hazards::run(words.get(1).map_or("", String::as_str)),
         _ => Err(USAGE.into()),
     };

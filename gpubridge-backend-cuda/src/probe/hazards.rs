@@ -1,5 +1,8 @@
 //! What calls of the driver do while a ring runs: return, stall, or hang. One process each: a call that hangs ends with it.
-#![expect(unsafe_code, reason = "each hazard is a foreign call that the backend itself never makes under a running ring")]
+#![expect(
+    unsafe_code,
+    reason = "each hazard is a foreign call that the backend itself never makes under a running ring"
+)]
 
 use std::ffi::{c_uint, c_void};
 use std::ptr;

@@ -100,7 +100,8 @@ pub struct Outcome {
 pub fn meet_hazard(index: DeviceIndex, name: &str) -> Result<Outcome, Error> {
     let hazard = hazards::find(name)?;
     let gpu = Gpu::open(Driver::load()?, index.0)?;
-    let subject = hazards::Subject::new(Arc::clone(&gpu.context), gpu.functions.beside_finish, gpubridge_kernels::cuda::PTX)?;
+    let subject =
+        hazards::Subject::new(Arc::clone(&gpu.context), gpu.functions.beside_finish, gpubridge_kernels::cuda::PTX)?;
     let device = CudaBackend::new(KernelLibrary::empty()).open(index)?;
     // So that launching the ring asks the driver for nothing afterwards.
     drop(device.reserve(1, MemoryType::Default)?);

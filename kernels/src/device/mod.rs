@@ -14,6 +14,6 @@ mod tests;
 
 pub use executor::{Call, Executor, Task, Zeroing};
 pub use kernels::{Compiled, KernelCopy, KernelTable};
-pub use memory::{Block, DeviceMemory};
 #[cfg(test)]
 pub(crate) use memory::BLOCK_ALIGNMENT;
+pub use memory::{Block, DeviceMemory};

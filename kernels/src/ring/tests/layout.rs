@@ -130,7 +130,8 @@ fn the_cuda_header_says_the_same() {
     .into();
     // As the enums spell their names, in capitals and with underscores.
     let screaming = |name: String| {
-        let parts = name.char_indices().map(|(i, c)| if i > 0 && c.is_uppercase() { format!("_{c}") } else { c.into() });
+        let parts =
+            name.char_indices().map(|(i, c)| if i > 0 && c.is_uppercase() { format!("_{c}") } else { c.into() });
         parts.collect::<String>().to_uppercase()
     };
     let opcodes = (0..).map_while(Opcode::from_number);
