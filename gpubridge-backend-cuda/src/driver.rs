@@ -262,10 +262,10 @@ impl Module {
     /// wait for a ring that never ends.
     pub(crate) fn function(&self, name: &CStr) -> Result<Function, Error> {
         let mut function = ptr::null_mut();
-        let (operation, what, module) = ("cuda.open", "finding a kernel", self.module);
+        let (module, name) = (self.module, name.as_ptr());
         // SAFETY: `function` is the out parameter; the name ends with a zero.
-        self.context
-            .call(operation, what, || unsafe { sys::cuModuleGetFunction(&raw mut function, module, name.as_ptr()) })?;
+        let find = || unsafe { sys::cuModuleGetFunction(&raw mut function, module, name) };
+        self.context.call("cuda.open", "finding a kernel", find)?;
         Ok(Function(function))
     }
 
