@@ -3,10 +3,11 @@
 mod held;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use gpubridge_abstractions::{
-    AllocateMessage, AllocationId, Backend, ComputeMessage, DeviceIndex, Error, ErrorKind, GetMetricsMessage,
+    AllocateMessage, AllocationId, Backend, ComputeMessage, Device, DeviceIndex, Error, ErrorKind, GetMetricsMessage,
     InitializeMessage, KernelId, MemoryType, NullBackend, ReleaseMessage, RingConfig, ShutdownMessage, StagedRange,
     Status, WriteMessage,
 };
@@ -115,6 +116,22 @@ fn the_table_of_the_device_and_the_budget_are_limits_too() {
     assert_eq!(release(&memory, id, first), 0);
     let too_late = ResidentMemoryConfig { epoch: 1 << 24, ..config };
     refused(ResidentMemory::open(device, too_late), ErrorKind::InvalidArgument, "24 bits");
+}
+
+#[test]
+fn memory_that_the_device_refuses_costs_no_budget() {
+    const BUDGET_BYTES: u64 = 1 << 20;
+    let device = HeldDevice::new();
+    let config = ResidentMemoryConfig { memory_budget_bytes: BUDGET_BYTES, ..ResidentMemoryConfig::default() };
+    let memory = ResidentMemory::open(Arc::clone(&device) as Arc<dyn Device>, config).expect("it opens");
+    let id = session(&memory);
+    let ask = || memory.allocate(id, &AllocateMessage::new(memory.envelope(), BUDGET_BYTES));
+    device.is_exhausted.store(true, Ordering::Relaxed);
+    refused(ask(), ErrorKind::OutOfMemory, "1048576 B of a budget of 1048576 B");
+    assert_eq!(memory.memory_info().reserved_bytes, 0);
+    device.is_exhausted.store(false, Ordering::Relaxed);
+    ask().expect("the whole budget is left");
+    assert_eq!(memory.memory_info().reserved_bytes, BUDGET_BYTES);
 }
 
 /// More blocks than wait to be bound at once, used in another order, the first of them by a command of another session.
