@@ -172,7 +172,7 @@ fn allocations_come_back_under_their_ids() {
         id: AllocationId { slot: 5, generation: 77 },
         size_bytes: 80,
         memory_type: MemoryType::Default,
-        allocated_at: SystemTime::UNIX_EPOCH,
+        allocated_at: SystemTime::UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789),
         contents_lost: true,
     };
     memory.restore(id, &lost).expect("slot 5 is free");
@@ -192,7 +192,7 @@ fn allocations_come_back_under_their_ids() {
     assert_eq!(memory.metrics().used_pool_size_bytes, live_before);
     let listed = memory.allocations(id).expect("it is open");
     assert_eq!(listed.iter().map(|allocation| allocation.id).collect::<Vec<_>>(), [taken, lost.id]);
-    assert!(!listed[1].contents_lost);
+    assert_eq!(listed[1], RestoredAllocation { contents_lost: false, ..lost });
     // Slots that the restore passed over are used before new ones.
     let mut slots: Vec<u32> = (0..5).map(|_| allocate(&memory, id, 8).id.slot).collect();
     slots.sort_unstable();

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use gpubridge_abstractions::{AllocationId, ErrorKind, GpuMemoryHandle};
-use gpubridge_grains::storage::{GrainStorage, MemoryStorage, RedbStorage};
+use gpubridge_abstractions::{AllocationId, DeviceIndex, ErrorKind, GpuMemoryHandle};
+use gpubridge_grains::storage::{GrainSnapshot, GrainStorage, MemoryStorage, RedbStorage};
 use gpubridge_grains::{Silo, SiloConfig, UncleanPolicy, wait};
 
 use crate::rig::{allocate, config, eventually, keep, kept, kind, pattern, silo, silo_config, silo_on, stop};
@@ -19,6 +19,7 @@ pub const CASES: &[Case] = crate::cases::table!(
     Memory {
         handles_and_contents_outlive_deactivations => "GrainRef/same-handles",
         handles_and_contents_outlive_a_restart => "Silo/restart",
+        a_record_says_what_the_handles_said => "SavedAllocation/as-issued",
         released_handles_stay_refused_after_a_restart => "GrainRef::release/for-good",
         the_stored_buffer_outlives_a_restart => "GrainRef::store/restart",
         after_an_unclean_stop_contents_are_marked_lost => "UncleanPolicy::MarkLost/marked",
@@ -96,6 +97,30 @@ pub fn handles_and_contents_outlive_a_restart(context: &Context) {
         is_intact(&silo.grain(7).expect("the key is good"), &live, &released);
         stop(silo);
     }
+}
+
+/// Goal: a record keeps all that handles say, also of what was restored (fault: the time of the restore). Method: saved
+/// by the silo that allocated, and by a later one.
+pub fn a_record_says_what_the_handles_said(context: &Context) {
+    let storage: Arc<dyn GrainStorage> = Arc::new(MemoryStorage::new());
+    let mut silo = restart(context, &storage);
+    let (live, released) = furnish(&silo.grain("record").expect("good"));
+    for _ in 0..2 {
+        stop(silo);
+        let stored = wait(storage.read(&"record".into())).expect("is read").expect("is there");
+        let snapshot = GrainSnapshot::decode(&stored.bytes).expect("is sound");
+        let saved = snapshot.allocations.iter().map(|saved| GpuMemoryHandle {
+            id: AllocationId { slot: saved.slot, generation: saved.generation },
+            size_bytes: saved.size_bytes,
+            memory_type: saved.memory_type,
+            device_index: DeviceIndex(saved.device_index),
+            allocated_at: saved.allocated_at,
+        });
+        assert_eq!(saved.collect::<Vec<_>>(), live);
+        silo = restart(context, &storage);
+        is_intact(&silo.grain("record").expect("good"), &live, &released);
+    }
+    stop(silo);
 }
 
 /// Goal: a released handle never names a later block, across restarts. Method: its slot is used again in a later silo.
