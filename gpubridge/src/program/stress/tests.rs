@@ -141,6 +141,38 @@ fn a_run_that_is_stopped_at_once_accounts_for_nothing() {
 }
 
 #[test]
+fn the_pools_run_looks_at_every_block_and_compares_every_byte() {
+    // Some blocks are compared before their release, the others at the end.
+    const ALLOCATIONS: u64 = 2_200;
+    let Outcome { checks, seen, .. } = RUNS[0].execute(&selection(), ALLOCATIONS, 3, &|_| false);
+    let allocated = checks.iter().find(|check| check.name == "tracker allocated bytes").expect("it is counted");
+    assert_eq!(MetricValue::Count(seen.bytes), allocated.found);
+    // Of each: its allocation, the look at it, two reads, its release. A few are released twice.
+    assert!((5 * ALLOCATIONS..5 * ALLOCATIONS + ALLOCATIONS / 8).contains(&seen.answers), "{} answers", seen.answers);
+}
+
+#[test]
+fn a_run_whose_memory_grows_with_each_operation_does_not_hold() {
+    fn drive(drive: &Drive<'_>) -> Result<Driven, gpubridge::Error> {
+        let mut calls = Counted::new(drive.stage.silo.grain("g")?);
+        while drive.monitor.begin() {
+            calls.allocate(1 << 20)?;
+            drive.monitor.end();
+        }
+        Ok(Driven { calls: vec![calls], ..Driven::default() })
+    }
+    static GROWING: Run =
+        Run { name: "growing", summary: "", unit: "allocations", operations: 64, settles_after: 0, drive };
+    let outcome = GROWING.execute(&selection(), 64, 0, &|_| false);
+    let reserved = outcome.faults().find(|fault| fault.starts_with("reserved bytes of the pool, last quarter: "));
+    // 16 MiB in the first quarter, a sixteenth of them, and 4 MiB.
+    assert_eq!(
+        reserved.expect("it is named").split(", found").next(),
+        Some("reserved bytes of the pool, last quarter: expected at most 22020096")
+    );
+}
+
+#[test]
 fn a_call_that_fails_is_what_the_run_came_to() {
     fn drive(drive: &Drive<'_>) -> Result<Driven, gpubridge::Error> {
         let mut calls = Counted::new(drive.stage.silo.grain("g")?);
