@@ -225,7 +225,8 @@ impl GrainRef {
         self.with_session(|session| self.silo.memory.get_metrics(session, &message)).await
     }
 
-    /// What this grain did since its activation.
+    /// What this grain did since its activation, which is part of it: what it brought back was allocated, and written if
+    /// its contents were saved.
     ///
     /// # Errors
     /// None but those of the grain's activation.
