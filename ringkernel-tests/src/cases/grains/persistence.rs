@@ -196,7 +196,8 @@ pub fn by_policy_the_last_save_is_restored(context: &Context) {
 }
 
 /// Goal: a handle issued after the last save is refused as lost and never names another block. Method: under both
-/// policies, in a saved and in an unsaved grain, before and after the slot is taken by a new allocation.
+/// policies, in a saved and in an unsaved grain, before and after the slot is taken by a new allocation; released ones,
+/// too, in a saved grain and in one that left no record.
 pub fn handles_issued_after_the_last_save_are_lost_and_name_nothing_else(context: &Context) {
     for open in [restart, restoring] {
         let storage: Arc<dyn GrainStorage> = Arc::new(MemoryStorage::new());
@@ -205,8 +206,18 @@ pub fn handles_issued_after_the_last_save_are_lost_and_name_nothing_else(context
         keep(&saved, 1);
         wait(saved.save()).expect("is saved");
         let lost = [(keep(&saved, 2), "saved"), (keep(&never, 3), "never")];
-        drop((saved, never, silo));
+        let empty = silo.grain("empty").expect("good");
+        let released = [(&saved, keep(&saved, 4)), (&empty, keep(&empty, 5))].map(|(grain, handle)| {
+            wait(grain.release(handle, true)).expect("is answered");
+            (handle, grain.key().clone())
+        });
+        wait(empty.deactivate()).expect("there is nothing to save");
+        drop((saved, never, empty, silo));
         let silo = open(context, &storage);
+        for (handle, key) in released {
+            let error = kept(&silo.grain(key).expect("good"), handle).expect_err("it was released");
+            assert!(error.kind() == ErrorKind::ContentsLost && error.message().contains("unless it had been released"));
+        }
         for (handle, key) in lost {
             let grain = silo.grain(key).expect("good");
             assert_eq!(kind(kept(&grain, handle)), ErrorKind::ContentsLost, "{key}");
