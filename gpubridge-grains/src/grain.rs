@@ -225,7 +225,8 @@ impl GrainRef {
         self.with_session(|session| self.silo.memory.get_metrics(session, &message)).await
     }
 
-    /// What this grain did since its activation.
+    /// What this grain did since its activation, which is part of it: what it brought back was allocated, and written if
+    /// its contents were saved.
     ///
     /// # Errors
     /// None but those of the grain's activation.
@@ -368,12 +369,13 @@ impl GrainRef {
         error.kind() == ErrorKind::InvalidState && !self.silo.memory.is_open(session)
     }
 
-    /// A refusal of an unknown handle, told apart: released, or lost in an unclean stop.
+    /// A refusal of an unknown handle, told apart as far as the grain's record goes: released, or lost in an unclean stop.
     pub(crate) async fn explain(&self, error: Error, names: [Option<AllocationId>; 3]) -> Error {
         for id in names.into_iter().flatten() {
             if self.silo.is_lost(&self.entry, id).await {
                 let why = format!(
-                    "allocation {id} of grain `{}` was made after its last save and lost in an unclean stop: allocate again",
+                    "grain `{}` has no record from after allocation {id} was made: an unclean stop lost it, unless it had been \
+                     released; allocate again",
                     self.key()
                 );
                 return Error::new(ErrorKind::ContentsLost, error.operation(), why);

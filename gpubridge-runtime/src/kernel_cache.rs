@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use gpubridge_abstractions::{Device, Error, ErrorKind, KernelDeclaration, KernelId, KernelSpec};
 use lru::LruCache;
@@ -36,8 +36,9 @@ struct State {
 
 /// A least-recently-used cache of compiled kernels. A failure is never cached.
 ///
-/// Lanes keep copies of what they use ([`LaneKernels`]), so that a hit takes no lock; they mark a slot as used, and
-/// eviction passes over marked slots once.
+/// Lanes keep copies of what they use ([`LaneKernels`]), so that a hit takes no lock and leaves the order as it is. An
+/// eviction voids the copies: a kernel's first use after it finds the kernel here, and goes behind all that were not
+/// used since.
 #[derive(Debug)]
 pub(crate) struct KernelCache {
     device: Arc<dyn Device>,
@@ -47,7 +48,6 @@ pub(crate) struct KernelCache {
     compiling: Mutex<()>,
     // Counts evictions: copies from before are void.
     version: AtomicU64,
-    used: Box<[AtomicBool]>,
     capacity: usize,
 }
 
@@ -59,14 +59,12 @@ impl KernelCache {
         const CAPACITY_MAX: NonZeroUsize = NonZeroUsize::new(u16::MAX as usize - RETIRED_MAX).expect("it is not 0");
         let capacity = capacity.min(CAPACITY_MAX);
         let state = State { cached: LruCache::new(capacity), free: Vec::new(), retired: Vec::new(), slots: 0 };
-        let used = (0..capacity.get() + RETIRED_MAX).map(|_| AtomicBool::new(false)).collect();
         Self {
             device,
             declarations,
             state: Mutex::new(state),
             compiling: Mutex::new(()),
             version: AtomicU64::new(0),
-            used,
             capacity: capacity.get(),
         }
     }
@@ -107,8 +105,6 @@ impl KernelCache {
         }
         self.evict(&mut state);
         state.cached.put(*spec, slot);
-        // Whoever had it compiled is about to use it.
-        self.used[usize::from(slot)].store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -130,7 +126,7 @@ impl KernelCache {
         if let Some(slot) = state.free.pop() {
             return Ok(slot);
         }
-        if usize::from(state.slots) >= self.used.len() {
+        if usize::from(state.slots) >= self.capacity + RETIRED_MAX {
             return Err(Error::new(
                 ErrorKind::Full,
                 "kernels.compile",
@@ -149,19 +145,10 @@ impl KernelCache {
         if state.cached.len() < self.capacity {
             return;
         }
-        // Each kernel is passed over once at most: lanes may set the marks again as fast as they are taken here.
-        let mut passes = state.cached.len();
-        while let Some((spec, slot)) = state.cached.pop_lru() {
-            // Relaxed: a mark that comes late costs a compilation, nothing else.
-            if passes > 0 && self.used[usize::from(slot)].swap(false, Ordering::Relaxed) {
-                passes -= 1;
-                state.cached.put(spec, slot);
-                continue;
-            }
+        if let Some((_, slot)) = state.cached.pop_lru() {
             state.retired.push(Retired { slot, fences: Vec::new() });
             // Release: pairs with the Acquire load in `LaneKernels::find`.
             self.version.fetch_add(1, Ordering::Release);
-            return;
         }
     }
 }
@@ -207,13 +194,7 @@ impl LaneKernels {
         if self.copies[index].as_ref().is_none_or(|copy| copy.spec != spec) {
             self.copies[index] = Some(self.copy(spec)?);
         }
-        let copy = self.copies[index].as_ref()?;
-        let used = &self.cache.used[usize::from(copy.slot)];
-        // Relaxed: see `KernelCache::evict`. Looking first keeps the line shared among lanes.
-        if !used.load(Ordering::Relaxed) {
-            used.store(true, Ordering::Relaxed);
-        }
-        Some(copy)
+        self.copies[index].as_ref()
     }
 
     #[cold]

@@ -3,10 +3,11 @@
 mod held;
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, SystemTime};
 
 use gpubridge_abstractions::{
-    AllocateMessage, AllocationId, Backend, ComputeMessage, DeviceIndex, Error, ErrorKind, GetMetricsMessage,
+    AllocateMessage, AllocationId, Backend, ComputeMessage, Device, DeviceIndex, Error, ErrorKind, GetMetricsMessage,
     InitializeMessage, KernelId, MemoryType, NullBackend, ReleaseMessage, RingConfig, ShutdownMessage, StagedRange,
     Status, WriteMessage,
 };
@@ -117,6 +118,22 @@ fn the_table_of_the_device_and_the_budget_are_limits_too() {
     refused(ResidentMemory::open(device, too_late), ErrorKind::InvalidArgument, "24 bits");
 }
 
+#[test]
+fn memory_that_the_device_refuses_costs_no_budget() {
+    const BUDGET_BYTES: u64 = 1 << 20;
+    let device = HeldDevice::new();
+    let config = ResidentMemoryConfig { memory_budget_bytes: BUDGET_BYTES, ..ResidentMemoryConfig::default() };
+    let memory = ResidentMemory::open(Arc::clone(&device) as Arc<dyn Device>, config).expect("it opens");
+    let id = session(&memory);
+    let ask = || memory.allocate(id, &AllocateMessage::new(memory.envelope(), BUDGET_BYTES));
+    device.is_exhausted.store(true, Ordering::Relaxed);
+    refused(ask(), ErrorKind::OutOfMemory, "1048576 B of a budget of 1048576 B");
+    assert_eq!(memory.memory_info().reserved_bytes, 0);
+    device.is_exhausted.store(false, Ordering::Relaxed);
+    ask().expect("the whole budget is left");
+    assert_eq!(memory.memory_info().reserved_bytes, BUDGET_BYTES);
+}
+
 /// More blocks than wait to be bound at once, used in another order, the first of them by a command of another session.
 #[test]
 fn blocks_are_bound_ahead_of_their_first_use_whoever_comes_first() {
@@ -155,7 +172,7 @@ fn allocations_come_back_under_their_ids() {
         id: AllocationId { slot: 5, generation: 77 },
         size_bytes: 80,
         memory_type: MemoryType::Default,
-        allocated_at: SystemTime::UNIX_EPOCH,
+        allocated_at: SystemTime::UNIX_EPOCH + Duration::from_nanos(1_700_000_000_123_456_789),
         contents_lost: true,
     };
     memory.restore(id, &lost).expect("slot 5 is free");
@@ -175,7 +192,7 @@ fn allocations_come_back_under_their_ids() {
     assert_eq!(memory.metrics().used_pool_size_bytes, live_before);
     let listed = memory.allocations(id).expect("it is open");
     assert_eq!(listed.iter().map(|allocation| allocation.id).collect::<Vec<_>>(), [taken, lost.id]);
-    assert!(!listed[1].contents_lost);
+    assert_eq!(listed[1], RestoredAllocation { contents_lost: false, ..lost });
     // Slots that the restore passed over are used before new ones.
     let mut slots: Vec<u32> = (0..5).map(|_| allocate(&memory, id, 8).id.slot).collect();
     slots.sort_unstable();

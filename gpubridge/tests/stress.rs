@@ -78,6 +78,7 @@ fn each_run_does_what_it_is_for() {
     assert_eq!(Some(found(&kernels, "kernel_cache_size")), specializations);
     assert_eq!(found(&kernels, "tracker computes"), 62);
     let long = small(&bench, "long", 5000, &[]);
+    assert!(found(&long, "pool_hit_count") > 0 && found(&long, "pool_miss_count") > 0, "blocks brought back included");
     // What deactivations and activations say and move comes on top of what the trackers see of the calls.
     let seen = ["allocations", "writes", "reads", "computes", "releases"].map(|name| format!("tracker {name}"));
     let seen: u64 = seen.iter().map(|name| found(&long, name)).sum();

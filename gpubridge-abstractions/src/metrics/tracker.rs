@@ -28,7 +28,7 @@ impl TimeSamples {
     }
 }
 
-/// The allocations of a grain.
+/// The allocations of a grain, those that an activation brought back among them.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct AllocationTotals {
     /// How many.

@@ -270,7 +270,8 @@ impl Shared {
         self.memory.shutdown(session, &message, self.config.memory.lifecycle_deadline).map(drop)
     }
 
-    /// Whether a handle that the session does not know was lost in an unclean stop, not released.
+    /// Whether a handle that the session does not know is not known to have been released, and so may be lost: no record
+    /// is as late as it is.
     pub(crate) async fn is_lost(&self, entry: &Entry, id: AllocationId) -> bool {
         let state = entry.state.lock().await;
         id.epoch() < self.epoch && id.generation > state.restored_up_to

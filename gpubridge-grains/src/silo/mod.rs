@@ -32,7 +32,8 @@ pub use shutdown::ShutdownReport;
 /// - **active-is-unsaved**: A grain that is active when its process ends counts as not saved, though nothing changed since
 ///   it was restored; after a clean stop nothing is lost.
 /// - **later-handles**: Handles issued after the last save are lost under either policy: they are refused with
-///   `ContentsLost` and never name another allocation.
+///   `ContentsLost` and never name another allocation. So are those of them that had been released, and all of a grain
+///   that left no record, also after a clean stop: nothing is kept of it that would tell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum UncleanPolicy {
     /// Its handles come back without their contents.

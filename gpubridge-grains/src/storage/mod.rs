@@ -14,7 +14,8 @@
 //!    saved needs nothing in the storage to be recognised.
 //! 2. **Closed.** A snapshot says whether the grain was deactivated with it ([`GrainSnapshot::closed`]) or went on.
 //! 3. **Watermark.** A snapshot says up to which number handles had been issued
-//!    ([`GrainSnapshot::issued_up_to`]): an unknown handle below it had been released, one above it is lost.
+//!    ([`GrainSnapshot::issued_up_to`]): an unknown handle below it had been released, one above it counts as lost, and so
+//!    does every one of a grain without a record.
 //! 4. **Notes.** [`GrainStorage::mark_unsaved`] notes that grains hold state newer than their records; the next write or
 //!    removal of a record takes the note away. It is called for a grain that is activated from a closed record
 //!    before its first change is answered, and for all grains that a shutdown could not save in time.

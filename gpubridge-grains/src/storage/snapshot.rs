@@ -36,6 +36,9 @@ pub struct GrainSnapshot {
 }
 
 /// One allocation of a [`GrainSnapshot`].
+///
+/// # Behavior
+/// - **as-issued**: It says of the allocation what the handle said that was issued for it, after any number of restores.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SavedAllocation {
     /// The slot of its id.
@@ -49,7 +52,7 @@ pub struct SavedAllocation {
     pub memory_type: MemoryType,
     /// The index of the device that held it.
     pub device_index: u32,
-    /// When it was allocated.
+    /// When it was allocated first.
     pub allocated_at: SystemTime,
     /// Its contents, `size_bytes` long. `None`: they were not saved, and the allocation comes back marked as lost.
     #[serde(with = "contents")]

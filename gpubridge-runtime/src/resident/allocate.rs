@@ -211,7 +211,10 @@ impl ResidentMemory {
             contents_lost: restored.contents_lost,
         };
         self.place(session, &request, Instant::now(), OPERATION, |lane, session, placed| {
-            lane.sessions.find(session)?.allocations.restore(id, placed.allocation)
+            let session = lane.sessions.find(session)?;
+            session.allocations.restore(id, placed.allocation)?;
+            session.tracker.record_allocation(placed.allocation.size_bytes, placed.is_pool_hit);
+            Ok(())
         })
         .await
     }

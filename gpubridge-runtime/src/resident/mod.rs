@@ -281,8 +281,8 @@ impl ResidentMemory {
     /// - **compiled-once**: A kernel is compiled once, however many ask for it at once.
     /// - **cache-hit**: Every later call hits while all kernels fit.
     /// - **popular-stay**: With more kernels than slots the popular ones stay.
-    /// - **second-chance**: A kernel that was used since the last eviction is not the next to go: least recently used, as
-    ///   nearly as a hit can tell that takes no lock.
+    /// - **recently-used**: A kernel that was used since the last eviction goes after all that were not: least recently
+    ///   used, as nearly as a hit can tell that takes no lock.
     /// - **failure-not-cached**: A compile failure keeps its text and is tried again next time.
     /// - **evicted-in-flight**: What is in flight runs with the kernel that it was submitted with, though that is
     ///   evicted.

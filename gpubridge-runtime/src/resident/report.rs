@@ -122,6 +122,7 @@ impl ResidentMemory {
     ///
     /// # Behavior
     /// - **own**: A session's totals are its own, and exact.
+    /// - **restored**: An allocation that is restored is one of them, a hit of the pool or not, as the device counts it.
     ///
     /// # Errors
     /// `InvalidState` without a session.

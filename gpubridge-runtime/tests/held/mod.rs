@@ -1,13 +1,14 @@
-//! A null device whose ring the test can stop and start again, and a session on it.
+//! A null device whose ring the test can stop and start again and whose memory it can withhold, and a session on it.
 
 use std::fmt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use gpubridge_abstractions::{
     AllocateMessage, AllocationId, Backend, Completions, Device, DeviceBuffer, DeviceIndex, DeviceInfo, Error,
-    GpuMemoryHandle, InitializeMessage, KernelDeclaration, KernelSpec, Lane, MemoryType, NullBackend, ReadMessage,
-    Ring, RingConfig, StagedRange, Taken, Ticket, WriteMessage,
+    ErrorKind, GpuMemoryHandle, InitializeMessage, KernelDeclaration, KernelSpec, Lane, MemoryType, NullBackend,
+    ReadMessage, Ring, RingConfig, StagedRange, Taken, Ticket, WriteMessage,
 };
 use gpubridge_runtime::{Call, Read, ResidentMemory, ResidentMemoryConfig, SessionId, Write};
 
@@ -33,18 +34,25 @@ impl fmt::Debug for AfterTake {
     }
 }
 
-/// The null device, with a hold on its ring.
+/// The null device, with a hold on its ring and its memory.
 #[derive(Debug)]
 pub struct HeldDevice {
     null: Arc<dyn Device>,
     ring: Mutex<Option<Arc<dyn Ring>>>,
     pub after_take: AfterTake,
+    /// Whether no memory is to be had.
+    pub is_exhausted: AtomicBool,
 }
 
 impl HeldDevice {
     pub fn new() -> Arc<Self> {
         let null = NullBackend::default().open(DeviceIndex(0)).expect("the null device opens");
-        Arc::new(Self { null, ring: Mutex::new(None), after_take: AfterTake::default() })
+        Arc::new(Self {
+            null,
+            ring: Mutex::new(None),
+            after_take: AfterTake::default(),
+            is_exhausted: AtomicBool::new(false),
+        })
     }
 
     fn ring(&self) -> Arc<dyn Ring> {
@@ -68,6 +76,9 @@ impl Device for HeldDevice {
     }
 
     fn reserve(&self, size_bytes: u64, memory_type: MemoryType) -> Result<Box<dyn DeviceBuffer>, Error> {
+        if self.is_exhausted.load(Ordering::Relaxed) {
+            return Err(Error::new(ErrorKind::OutOfMemory, "held.reserve", "there is none"));
+        }
         self.null.reserve(size_bytes, memory_type)
     }
 

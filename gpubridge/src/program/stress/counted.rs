@@ -1,6 +1,7 @@
 //! A grain whose every call is counted outside of it.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use bytemuck::Pod;
 use gpubridge::grains::{GrainRef, wait};
@@ -25,6 +26,8 @@ pub struct Counted {
     /// Since its activation: what the grain's own tracker counts.
     since: Counts,
     active: bool,
+    /// The activation brought something back, and it is not noted what of it were hits.
+    has_unnoted: bool,
     live: BTreeMap<AllocationId, GpuMemoryHandle>,
     tracked: Counts,
     tracker_faults: Vec<Check>,
@@ -39,6 +42,7 @@ impl Counted {
             total: Counts::default(),
             since: Counts::default(),
             active: false,
+            has_unnoted: false,
             live: BTreeMap::new(),
             tracked: Counts::default(),
             tracker_faults: Vec::new(),
@@ -78,8 +82,8 @@ impl Counted {
 
     /// Allocates; whether the block came from the pool is counted.
     pub fn allocate(&mut self, size_bytes: u64) -> Result<GpuMemoryHandle, Error> {
-        self.wake();
-        let response = wait(self.grain.allocate_reporting(size_bytes, MemoryType::Default))?;
+        self.wake()?;
+        let response = self.timed(|grain| wait(grain.allocate_reporting(size_bytes, MemoryType::Default)))?;
         self.count(Kind::Allocations, 1);
         self.count(Kind::AllocatedBytes, size_bytes);
         self.count(Kind::PoolHits, u64::from(response.is_pool_hit));
@@ -93,8 +97,8 @@ impl Counted {
 
     /// Releases a live allocation.
     pub fn release(&mut self, handle: GpuMemoryHandle, return_to_pool: bool) -> Result<(), Error> {
-        self.wake();
-        let response = wait(self.grain.release(handle, return_to_pool))?;
+        self.wake()?;
+        let response = self.timed(|grain| wait(grain.release(handle, return_to_pool)))?;
         self.live.remove(&handle.id);
         self.count(Kind::Releases, 1);
         self.count(Kind::ReleasedBytes, handle.size_bytes);
@@ -108,8 +112,8 @@ impl Counted {
 
     /// Releases what was released before: nothing may be freed.
     pub fn release_again(&mut self, handle: GpuMemoryHandle) -> Result<(), Error> {
-        self.wake();
-        let response = wait(self.grain.release(handle, true))?;
+        self.wake()?;
+        let response = self.timed(|grain| wait(grain.release(handle, true)))?;
         self.count(Kind::StaleReleases, 1);
         self.seen.answer(response.bytes_freed == 0, || {
             format!("the second release of {handle:?} freed {} bytes", response.bytes_freed)
@@ -125,9 +129,9 @@ impl Counted {
 
     /// Writes from element `offset` on.
     pub fn write<T: Pod>(&mut self, handle: GpuMemoryHandle, offset: usize, data: &[T]) -> Result<(), Error> {
-        self.wake();
+        self.wake()?;
         let size_bytes = size_of_val(data) as u64;
-        let written = self.grain.write(handle, data, offset as u64).wait()?.bytes_written;
+        let written = self.timed(|grain| grain.write(handle, data, offset as u64).wait())?.bytes_written;
         self.count(Kind::Writes, 1);
         self.count(Kind::WrittenBytes, size_bytes);
         self.seen.answer(written == size_bytes, || format!("{written} of {size_bytes} bytes were written"));
@@ -136,9 +140,9 @@ impl Counted {
 
     /// Reads from element `offset` on.
     pub fn read<T: Pod>(&mut self, handle: GpuMemoryHandle, offset: usize, target: &mut [T]) -> Result<(), Error> {
-        self.wake();
+        self.wake()?;
         let size_bytes = size_of_val(target) as u64;
-        let read = self.grain.read_into(handle, offset as u64, target).wait()?.bytes_read;
+        let read = self.timed(|grain| grain.read_into(handle, offset as u64, target).wait())?.bytes_read;
         self.count(Kind::Reads, 1);
         self.count(Kind::ReadBytes, size_bytes);
         self.seen.answer(read == size_bytes, || format!("{read} of {size_bytes} bytes were read"));
@@ -153,8 +157,8 @@ impl Counted {
         output: Option<GpuMemoryHandle>,
         parameters: Parameters,
     ) -> Result<InlineResult, Error> {
-        self.wake();
-        let response = self.grain.compute(kernel, input, output, parameters).wait()?;
+        self.wake()?;
+        let response = self.timed(|grain| grain.compute(kernel, input, output, parameters).wait())?;
         self.count(Kind::Computes, 1);
         Ok(response.result)
     }
@@ -167,23 +171,24 @@ impl Counted {
         output: Option<GpuMemoryHandle>,
         parameters: Parameters,
     ) -> Result<(), Error> {
-        self.wake();
-        drop(self.grain.compute(kernel, input, output, parameters).post()?);
+        self.wake()?;
+        self.timed(|grain| grain.compute(kernel, input, output, parameters).post().map(drop))?;
         self.count(Kind::Computes, 1);
         Ok(())
     }
 
     /// A computation of this grain is about to be submitted with others.
-    pub fn count_batched(&mut self) {
-        self.wake();
+    pub fn count_batched(&mut self) -> Result<(), Error> {
+        self.wake()?;
         self.count(Kind::Computes, 1);
+        Ok(())
     }
 
     /// The metrics of the device, with the detail of its pool.
     pub fn metrics(&mut self) -> Result<MetricsResponse, Error> {
-        self.wake();
+        self.wake()?;
         self.count(Kind::MetricsRequests, 1);
-        wait(self.grain.metrics(true))
+        self.timed(|grain| wait(grain.metrics(true)))
     }
 
     /// Compares what the grain's tracker has counted since its activation, then deactivates the grain.
@@ -191,11 +196,12 @@ impl Counted {
         if !self.active {
             return Ok(());
         }
+        self.note_restored()?;
         let tracked = tracked_counts(&wait(self.grain.totals())?);
         let room = MOST_FAULTS.saturating_sub(self.tracker_faults.len());
         self.tracker_faults.extend(tracker_faults(self.grain.key(), &self.since, &tracked).take(room));
         self.tracked.merge(&tracked);
-        wait(self.grain.deactivate())?;
+        self.timed(|grain| wait(grain.deactivate()))?;
         self.count(Kind::Saved, self.live.len() as u64);
         self.count(Kind::Deactivations, 1);
         self.active = false;
@@ -205,19 +211,47 @@ impl Counted {
     /// Counts one more than there was.
     #[cfg(test)]
     pub fn falsify(&mut self, kind: Kind) {
+        self.note_restored().expect("the grain is active");
         self.count(kind, 1);
     }
 
-    /// Counts what the next call does first if the grain is not active.
-    fn wake(&mut self) {
-        if !self.active {
-            self.active = true;
-            self.since = Counts::default();
-            let (live, live_bytes) = self.live();
-            self.count(Kind::Activations, 1);
-            self.count(Kind::Restored, live);
-            self.count(Kind::RestoredBytes, live_bytes);
+    /// Notes which of the blocks that the last activation brought back were hits: no answer says so, but the grain's
+    /// tracker, whose hits beyond those that were answered since are these.
+    pub fn note_restored(&mut self) -> Result<(), Error> {
+        if !std::mem::take(&mut self.has_unnoted) {
+            return Ok(());
         }
+        let hits = wait(self.grain.totals())?.allocations.pool_hit_count;
+        let (answered, restored) = (self.since[Kind::PoolHits], self.since[Kind::Restored]);
+        self.seen.answer((answered..=answered + restored).contains(&hits), || {
+            format!("{hits} hits of {restored} blocks brought back, and {answered} that were answered")
+        });
+        self.count(Kind::RestoredHits, hits.saturating_sub(answered));
+        Ok(())
+    }
+
+    /// Counts what the next call does first if the grain is not active. After the call that did it, the activation can
+    /// be asked for its hits.
+    fn wake(&mut self) -> Result<(), Error> {
+        if self.active {
+            return self.note_restored();
+        }
+        self.active = true;
+        self.since = Counts::default();
+        let (live, live_bytes) = self.live();
+        self.count(Kind::Activations, 1);
+        self.count(Kind::Restored, live);
+        self.count(Kind::RestoredBytes, live_bytes);
+        self.has_unnoted = live > 0;
+        Ok(())
+    }
+
+    /// Makes a call, and sees how long it takes.
+    fn timed<R>(&mut self, call: impl FnOnce(&GrainRef) -> R) -> R {
+        let since = Instant::now();
+        let answer = call(&self.grain);
+        self.seen.took(since);
+        answer
     }
 
     fn count(&mut self, kind: Kind, number: u64) {

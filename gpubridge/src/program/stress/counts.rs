@@ -1,6 +1,7 @@
 //! What a run counts for itself, and what it saw: the metrics are compared with the one, the other must be without fault.
 
 use std::ops::{Index, IndexMut};
+use std::time::{Duration, Instant};
 
 /// What is counted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,6 +43,8 @@ pub enum Kind {
     Restored,
     /// Their bytes.
     RestoredBytes,
+    /// Those that an idle block served, as the grain's tracker tells.
+    RestoredHits,
     /// Requests for the metrics.
     MetricsRequests,
 }
@@ -108,6 +111,10 @@ pub struct Seen {
     pub wrong_answers: u64,
     /// What the first difference was.
     pub first_fault: Option<String>,
+    /// Computations of a pipeline that were answered.
+    pub pipelined: u64,
+    /// The longest that any call took.
+    pub longest: Duration,
 }
 
 impl Seen {
@@ -136,6 +143,11 @@ impl Seen {
         }
     }
 
+    /// A call that began at `since` is over.
+    pub fn took(&mut self, since: Instant) {
+        self.longest = self.longest.max(since.elapsed());
+    }
+
     /// Adds what another has seen.
     pub fn merge(&mut self, other: Seen) {
         self.bytes += other.bytes;
@@ -143,6 +155,8 @@ impl Seen {
         self.answers += other.answers;
         self.wrong_answers += other.wrong_answers;
         self.first_fault = self.first_fault.take().or(other.first_fault);
+        self.pipelined += other.pipelined;
+        self.longest = self.longest.max(other.longest);
     }
 
     fn note(&mut self, what: impl FnOnce() -> String) {

@@ -3,6 +3,7 @@
 
 use std::collections::VecDeque;
 use std::num::NonZeroUsize;
+use std::time::Instant;
 
 use bytemuck::cast_slice;
 use fastrand::Rng;
@@ -68,13 +69,21 @@ impl Actor {
     }
 }
 
+/// An answer to come.
+#[derive(Debug)]
+struct Awaited {
+    /// The sum, or nothing for a kernel that answers nothing.
+    sum: Option<u32>,
+    submitted: Instant,
+}
+
 /// One thread's part of the load.
 #[derive(Debug)]
 pub struct Driver {
     actors: Vec<Actor>,
     batch: GrainBatch,
-    /// The answers to come, oldest first: the sum, or nothing for a kernel that answers nothing.
-    expected: VecDeque<Option<u32>>,
+    /// The answers to come, oldest first.
+    expected: VecDeque<Awaited>,
     submitted: u64,
     answered: u64,
     seen: Seen,
@@ -223,11 +232,11 @@ impl Driver {
     ) -> Result<(), Error> {
         let Self { actors, batch, expected, submitted, answered, seen, .. } = self;
         let calls = &mut actors[at].calls;
-        calls.count_batched();
+        calls.count_batched()?;
         let (kernel, token) = (over_u32(kernel), *submitted);
         let computation = Computation { grain: &calls.grain, kernel, input, output, parameters, token };
         *submitted += 1;
-        expected.push_back(sum);
+        expected.push_back(Awaited { sum, submitted: Instant::now() });
         let mut outcome = Ok(());
         batch.submit([computation], |answer| {
             let taken = take(expected, answered, seen, answer);
@@ -250,14 +259,18 @@ impl Driver {
 
 /// Compares the oldest answer.
 fn take(
-    expected: &mut VecDeque<Option<u32>>,
+    expected: &mut VecDeque<Awaited>,
     answered: &mut u64,
     seen: &mut Seen,
     (token, response): Answered,
 ) -> Result<(), Error> {
     let found = response?.result.u32_at(0);
+    seen.pipelined += 1;
     // Answers come in the order of submission; one that nobody waits for has no token left.
-    let sum = expected.pop_front().flatten();
+    let sum = expected.pop_front().and_then(|Awaited { sum, submitted }| {
+        seen.took(submitted);
+        sum
+    });
     seen.answer((token, found) == (*answered, sum), || {
         let spell = |sum: Option<u32>| sum.map_or("nothing".to_owned(), |sum| sum.to_string());
         let (found, sum) = (spell(found), spell(sum));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gpubridge::grains::storage::MemoryStorage;
 use gpubridge::grains::{Silo, SiloConfig, wait};
@@ -29,7 +29,12 @@ pub struct Stage {
     pub device: DeviceInfo,
     /// The memory budget.
     pub budget_bytes: u64,
+    /// Before the silo was started, and after it.
+    started: [Instant; 2],
 }
+
+/// How long the silo had run when it answered: at least and at most.
+pub type Uptime = [Duration; 2];
 
 impl Stage {
     /// Starts the silo.
@@ -38,8 +43,18 @@ impl Stage {
         let mut config = SiloConfig::default();
         let budget_bytes = config.memory.memory_budget_bytes.min(device.available_memory_bytes);
         config.memory.memory_budget_bytes = budget_bytes;
-        let silo = wait(Silo::start(selection.open()?, Arc::new(MemoryStorage::new()), config))?;
-        Ok(Self { silo, device, budget_bytes })
+        let opened = selection.open()?;
+        let before = Instant::now();
+        let silo = wait(Silo::start(opened, Arc::new(MemoryStorage::new()), config))?;
+        Ok(Self { silo, device, budget_bytes, started: [before, Instant::now()] })
+    }
+
+    /// What the silo answers, and how long it had run.
+    pub fn ask<R>(&self, question: impl FnOnce(&Silo) -> R) -> (R, Uptime) {
+        let [before, after] = self.started;
+        let least = after.elapsed();
+        let answer = question(&self.silo);
+        (answer, [least, before.elapsed()])
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use gpubridge_abstractions::{AllocationId, ErrorKind, GpuMemoryHandle};
-use gpubridge_grains::storage::{GrainStorage, MemoryStorage, RedbStorage};
+use gpubridge_abstractions::{AllocationId, DeviceIndex, ErrorKind, GpuMemoryHandle};
+use gpubridge_grains::storage::{GrainSnapshot, GrainStorage, MemoryStorage, RedbStorage};
 use gpubridge_grains::{Silo, SiloConfig, UncleanPolicy, wait};
 
 use crate::rig::{allocate, config, eventually, keep, kept, kind, pattern, silo, silo_config, silo_on, stop};
@@ -19,6 +19,7 @@ pub const CASES: &[Case] = crate::cases::table!(
     Memory {
         handles_and_contents_outlive_deactivations => "GrainRef/same-handles",
         handles_and_contents_outlive_a_restart => "Silo/restart",
+        a_record_says_what_the_handles_said => "SavedAllocation/as-issued",
         released_handles_stay_refused_after_a_restart => "GrainRef::release/for-good",
         the_stored_buffer_outlives_a_restart => "GrainRef::store/restart",
         after_an_unclean_stop_contents_are_marked_lost => "UncleanPolicy::MarkLost/marked",
@@ -98,6 +99,30 @@ pub fn handles_and_contents_outlive_a_restart(context: &Context) {
     }
 }
 
+/// Goal: a record keeps all that handles say, also of what was restored (fault: the time of the restore). Method: saved
+/// by the silo that allocated, and by a later one.
+pub fn a_record_says_what_the_handles_said(context: &Context) {
+    let storage: Arc<dyn GrainStorage> = Arc::new(MemoryStorage::new());
+    let mut silo = restart(context, &storage);
+    let (live, released) = furnish(&silo.grain("record").expect("good"));
+    for _ in 0..2 {
+        stop(silo);
+        let stored = wait(storage.read(&"record".into())).expect("is read").expect("is there");
+        let snapshot = GrainSnapshot::decode(&stored.bytes).expect("is sound");
+        let saved = snapshot.allocations.iter().map(|saved| GpuMemoryHandle {
+            id: AllocationId { slot: saved.slot, generation: saved.generation },
+            size_bytes: saved.size_bytes,
+            memory_type: saved.memory_type,
+            device_index: DeviceIndex(saved.device_index),
+            allocated_at: saved.allocated_at,
+        });
+        assert_eq!(saved.collect::<Vec<_>>(), live);
+        silo = restart(context, &storage);
+        is_intact(&silo.grain("record").expect("good"), &live, &released);
+    }
+    stop(silo);
+}
+
 /// Goal: a released handle never names a later block, across restarts. Method: its slot is used again in a later silo.
 pub fn released_handles_stay_refused_after_a_restart(context: &Context) {
     let storage: Arc<dyn GrainStorage> = Arc::new(MemoryStorage::new());
@@ -171,7 +196,8 @@ pub fn by_policy_the_last_save_is_restored(context: &Context) {
 }
 
 /// Goal: a handle issued after the last save is refused as lost and never names another block. Method: under both
-/// policies, in a saved and in an unsaved grain, before and after the slot is taken by a new allocation.
+/// policies, in a saved and in an unsaved grain, before and after the slot is taken by a new allocation; released ones,
+/// too, in a saved grain and in one that left no record.
 pub fn handles_issued_after_the_last_save_are_lost_and_name_nothing_else(context: &Context) {
     for open in [restart, restoring] {
         let storage: Arc<dyn GrainStorage> = Arc::new(MemoryStorage::new());
@@ -180,8 +206,18 @@ pub fn handles_issued_after_the_last_save_are_lost_and_name_nothing_else(context
         keep(&saved, 1);
         wait(saved.save()).expect("is saved");
         let lost = [(keep(&saved, 2), "saved"), (keep(&never, 3), "never")];
-        drop((saved, never, silo));
+        let empty = silo.grain("empty").expect("good");
+        let released = [(&saved, keep(&saved, 4)), (&empty, keep(&empty, 5))].map(|(grain, handle)| {
+            wait(grain.release(handle, true)).expect("is answered");
+            (handle, grain.key().clone())
+        });
+        wait(empty.deactivate()).expect("there is nothing to save");
+        drop((saved, never, empty, silo));
         let silo = open(context, &storage);
+        for (handle, key) in released {
+            let error = kept(&silo.grain(key).expect("good"), handle).expect_err("it was released");
+            assert!(error.kind() == ErrorKind::ContentsLost && error.message().contains("unless it had been released"));
+        }
         for (handle, key) in lost {
             let grain = silo.grain(key).expect("good");
             assert_eq!(kind(kept(&grain, handle)), ErrorKind::ContentsLost, "{key}");

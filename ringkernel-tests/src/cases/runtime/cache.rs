@@ -21,7 +21,7 @@ pub const CASES: &[Case] = crate::cases::table!("cache",
     }
     Twins {
         popular_kernels_stay_when_there_are_more_than_slots => "ResidentMemory::compute/popular-stay",
-        a_kernel_used_since_the_last_eviction_stays => "ResidentMemory::compute/second-chance",
+        a_kernel_used_since_the_last_eviction_stays => "ResidentMemory::compute/recently-used",
         everything_hits_when_all_fit => "ResidentMemory::compute/cache-hit",
         a_kernel_is_compiled_once_however_many_ask => "ResidentMemory::compute/compiled-once",
         a_failure_is_not_cached_and_keeps_its_text => "ResidentMemory::compute/failure-not-cached",

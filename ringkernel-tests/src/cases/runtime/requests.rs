@@ -4,10 +4,11 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{
-    AllocateMessage, ComputeMessage, ErrorKind, GetMetricsMessage, InitializeMessage, KernelId, Message, Parameters,
-    ReadMessage, ReleaseMessage, Response, ShutdownMessage, StagedRange, WriteMessage,
+    AllocateMessage, AllocationId, ComputeMessage, ErrorKind, GetMetricsMessage, InitializeMessage, KernelId, Message,
+    Parameters, ReadMessage, ReleaseMessage, Response, ShutdownMessage, StagedRange, WriteMessage,
 };
 use gpubridge_kernels::id::{FILL, SUM};
+use gpubridge_runtime::RestoredAllocation;
 
 use crate::rig::{Gate, KIB, OpenAtEnd, Rig, SOON, config, narrow, pattern, staged};
 use crate::twins::{COUNTER, GATED, counter, gated};
@@ -21,6 +22,7 @@ pub const CASES: &[Case] = crate::cases::table!("requests",
         rates_are_those_of_the_counts_and_the_clock => "ResidentMemory::metrics/rates",
         a_transfer_in_pieces_is_one_message => "ResidentMemory::metrics/pieces",
         trackers_count_what_the_session_did => "ResidentMemory::totals/own",
+        trackers_count_what_is_restored => "ResidentMemory::totals/restored",
         details_list_the_size_classes_when_asked_for => "ResidentMemory::get_metrics/details",
         concurrent_replies_name_their_requests => "ResidentMemory/correlation",
     }
@@ -243,6 +245,24 @@ pub fn trackers_count_what_the_session_did(context: &Context) {
     assert_eq!((totals.reads.count, totals.reads.bytes), (1, 30));
     assert_eq!((totals.releases.count, totals.releases.returned_to_pool_count, totals.releases.bytes), (1, 1, 1000));
     assert_eq!(totals.computes.count, 0);
+}
+
+/// Goal: what is restored is an allocation of its session, hit or miss as the device counts it. Method: one under the id of
+/// a block that is idle, and one for which there is none.
+pub fn trackers_count_what_is_restored(context: &Context) {
+    let rig = Rig::new(context.device(), config());
+    let session = rig.session(0);
+    let released = rig.allocate(session, KIB);
+    let [listed] = rig.memory.allocations(session).expect("the session is open")[..] else { panic!("there is one") };
+    rig.release(session, released);
+    let other = AllocationId { slot: released.slot + 1, ..released };
+    for restored in [listed, RestoredAllocation { id: other, size_bytes: 5 * KIB, ..listed }] {
+        rig.memory.restore(session, &restored).expect("its slot is free");
+    }
+    let allocations = rig.memory.totals(session).expect("the session is open").allocations;
+    assert_eq!((allocations.count, allocations.pool_hit_count, allocations.bytes), (3, 1, 7 * KIB));
+    let metrics = rig.memory.metrics();
+    assert_eq!((metrics.pool_hit_count, metrics.pool_miss_count), (1, 2));
 }
 
 /// Goal: details on request only, and right. Method: two classes, one idle block.

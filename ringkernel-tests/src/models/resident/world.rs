@@ -243,6 +243,7 @@ impl<'a> World<'a> {
             let answer = self.rig.memory.restore(self.places[session].id, &restored);
             answer.map_err(|error| format!("{} is not restored: {error}", restored.id))?;
             self.placed += 1;
+            self.places[session].counts.allocations.add(restored.size_bytes);
         }
         for ((index, kept), bytes) in live.into_iter().zip(kept).zip(&saved) {
             let id = self.places[session].allocations[index].id;
