@@ -20,8 +20,9 @@ struct Poller {
     // Lanes of this block: every `grid_blocks()`th.
     u32 lanes;
     u64 wanted;
-    // Whether a command was handed over that brought bytes in its staging area.
-    bool staged;
+    // Whether a command was handed over that stands on what others wrote before it: bytes in its staging area, memory that was
+    // zeroed.
+    bool relies;
     bool any;
 
     GB_MEMBER u32 lane_at(u32 place) const { return block_index() + place * grid_blocks(); }
@@ -81,11 +82,11 @@ private:
     }
 
     GB_MEMBER void look_at_lanes() {
-        staged = false;
+        relies = false;
         for (u32 first = 0; first < lanes; first += LOADS) look_at_some(first, lanes - first < LOADS ? lanes - first : LOADS);
         if (!any) return;
-        // What was staged was written before its command: the executors read it behind this fence.
-        if (staged) fence_system();
+        // That was written before the command: the executors reach it behind this fence.
+        if (relies) fence_system();
         sync_warp();
         u32 rank = Warp{}.rank();
         if (rank < executors) store_release_block(&hall.handed[rank], hall.handing[rank]);
@@ -141,7 +142,7 @@ private:
                 u64 cancelled = state() == STOP ? PLACE_CANCELLED : 0;
                 entry[SLOT_WORDS] = cancelled | u64(lane_at(place)) << PLACE_LANE_SHIFT | (sequence & (ring.slots - 1));
             }
-            staged |= opcode == OPCODE_WRITE;
+            relies |= opcode == OPCODE_WRITE || opcode == OPCODE_BIND;
             sync_warp();
             if (rank == 0) hall.handing[executor] = at + 1;
         }
