@@ -27,14 +27,16 @@ pub fn run(subject: &Subject, effort: Effort, table: &mut Table) {
     let actor = Actor::new(&silo, 1);
     let mut outcome = SHARES.map(|_| Offered::default());
     let mut peaks_ns = Vec::with_capacity(rounds);
+    let origin = Instant::now();
+    let now_ns = || origin.elapsed().as_nanos() as f64;
     for round in 0..=rounds {
         // The peak is what the same loop does when every call is due at once, clock readings and checks included. Each
         // round has its own: what other load leaves of the machine changes between rounds.
-        let peak_ns = offer(&silo, &actor, calls, 0.0, &mut Latencies::new());
+        let peak_ns = offer(&silo, &actor, calls, 0.0, &now_ns, &mut Latencies::new());
         for (share, offered) in SHARES.iter().zip(&mut outcome) {
             let interval_ns = peak_ns * 100.0 / f64::from(*share);
             let mut latencies = Latencies::new();
-            let took_ns = offer(&silo, &actor, calls, interval_ns, &mut latencies);
+            let took_ns = offer(&silo, &actor, calls, interval_ns, &now_ns, &mut latencies);
             // The first round warms up.
             if round > 0 {
                 offered.rounds.0.push(latencies.quantiles());
@@ -71,14 +73,21 @@ struct Offered {
 }
 
 /// Offers `calls` calls from one thread, call `x` at `x · interval_ns` from the start, and records their latencies from
-/// then. Returns nanoseconds per call.
-fn offer(silo: &Silo, actor: &Actor, calls: usize, interval_ns: f64, latencies: &mut Latencies) -> f64 {
+/// then, by the clock `now_ns`. Returns nanoseconds per call.
+fn offer(
+    silo: &Silo,
+    actor: &Actor,
+    calls: usize,
+    interval_ns: f64,
+    now_ns: &impl Fn() -> f64,
+    latencies: &mut Latencies,
+) -> f64 {
     let ran = || check(0, call(actor, 0).wait());
     let (before, calls) = (ran(), calls as u64);
     let mut batch: GrainBatch = silo.batch(DEPTH);
     let (mut submitted, mut answered) = (0, 0);
-    let started = Instant::now();
-    let elapsed_ns = || started.elapsed().as_nanos() as f64;
+    let started_ns = now_ns();
+    let elapsed_ns = || now_ns() - started_ns;
     let mut take = |(x, answer)| {
         check(x, answer);
         assert_eq!(x, answered, "answers come in order");
@@ -103,4 +112,31 @@ fn offer(silo: &Silo, actor: &Actor, calls: usize, interval_ns: f64, latencies: 
         "calls that were answered and that ran"
     );
     took
+}
+
+#[cfg(all(test, feature = "cpu"))]
+mod tests {
+    use std::cell::Cell;
+
+    use super::super::{Quantiles, select};
+    use super::*;
+
+    #[test]
+    fn a_caller_that_is_held_up_does_not_shorten_the_latencies() {
+        const CALLS: usize = 10;
+        const HELD_UP_NS: f64 = 100_000.0;
+        let device = select("cpu").and_then(|selection| selection.open()).expect("the CPU opens");
+        let silo = Subject { device, backend: "cpu".to_owned() }.silo();
+        // Held up as soon as it has started: all calls begin at one moment, when all were long due, and take no time.
+        let has_started = Cell::new(false);
+        let now_ns = || if has_started.replace(true) { HELD_UP_NS } else { 0.0 };
+        let mut latencies = Latencies::new();
+        let took_ns = offer(&silo, &Actor::new(&silo, 1), CALLS, 1_000.0, &now_ns, &mut latencies);
+        assert_eq!((latencies.len(), took_ns), (CALLS as u64, HELD_UP_NS / CALLS as f64));
+        let Quantiles { p50, p999, .. } = latencies.quantiles();
+        // Histograms keep three digits.
+        let is = |latency_ns: f64, expected_ns: f64| (latency_ns / expected_ns - 1.0).abs() < 1e-3;
+        assert!(is(p999, HELD_UP_NS), "the first call was due {HELD_UP_NS} ns before its answer, not {p999} ns");
+        assert!(is(p50, HELD_UP_NS - 5_000.0), "the sixth was due 5 intervals later, with {p50} ns left");
+    }
 }
