@@ -95,7 +95,8 @@ fn compiler() -> Option<(OsString, Vec<u8>)> {
 }
 
 fn emulation() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/emulation")
+    // From whichever crate of the workspace it is asked for.
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../gpubridge-backend-cuda/tests/emulation")
 }
 
 fn kernels() -> PathBuf {

@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use super::measure::{Latencies, Quantiles};
+use super::pace::Pace;
 
 const SLOTS: u64 = 1024;
 /// Looks in vain between two looks at whether it shall end.
@@ -94,16 +94,15 @@ impl BareRing {
         }
     }
 
-    /// `calls` calls, one at a time.
-    pub fn one_at_a_time(&mut self, calls: usize) -> Quantiles {
-        let mut latencies = Latencies::new();
-        for x in 0..calls as u64 {
-            let started = Instant::now();
+    /// Calls, one at a time.
+    pub fn one_at_a_time(&mut self, mut pace: Pace) -> Pace {
+        for x in pace.steps() {
+            pace.begin();
             let sequence = self.submit(x);
             self.wait(sequence, x);
-            latencies.since(started);
+            pace.end(1);
         }
-        latencies.quantiles()
+        pace
     }
 
     /// Nanoseconds per call, over `calls` calls with `depth` in flight.

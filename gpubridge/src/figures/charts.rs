@@ -1,12 +1,17 @@
-//! Three charts as SVG: latency percentiles, throughput against batch depth, hit rate against footprint.
+//! Three charts as SVG: latency percentiles in a closed and in open loops, throughput against batch depth, hit rate against
+//! footprint.
 
 use plotters::coord::Shift;
 use plotters::prelude::*;
 use plotters::style::text_anchor::{HPos, Pos, VPos};
 
+use super::line::{Measured, OpenLoop};
 use super::measure::{Quantiles, in_units};
+use super::pace::SHARES;
 
 const SIZE: (u32, u32) = (960, 540);
+/// Of the chart of latencies: its width, and the heights of a row and of what is around the rows.
+const ROWS_SIZE: (u32, u32, u32) = (1200, 34, 150);
 const FONT: &str = "sans-serif";
 /// Told apart by people who see few colours, too (Okabe and Ito).
 const COLOURS: [RGBColor; 6] = [
@@ -27,11 +32,14 @@ type Drawn = Result<(), DrawingAreaErrorKind<std::io::Error>>;
 /// The points of one line of a chart, by their x.
 type Series = (String, Vec<(f64, f64)>);
 
+/// A figure with its latencies, in a closed loop and at each share of the peak.
+type Row = (String, [Option<Quantiles>; 1 + SHARES.len()]);
+
 /// What a run gives to draw.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Charts {
     backend: String,
-    latencies: Vec<(String, Quantiles)>,
+    latencies: Vec<Row>,
     throughput: Vec<Series>,
     hit_rates: Vec<Series>,
 }
@@ -41,8 +49,8 @@ pub struct Charts {
 pub struct Chart {
     /// The name of its file.
     pub name: &'static str,
-    /// The area whose figures it shows.
-    pub area: super::Area,
+    /// What it shows.
+    pub shows: &'static str,
     /// The SVG; `None` when the run measured nothing of it.
     pub svg: Option<String>,
 }
@@ -52,8 +60,17 @@ impl Charts {
         Self { backend: backend.to_owned(), ..Self::default() }
     }
 
-    pub(super) fn latency(&mut self, how: impl Into<String>, quantiles: Quantiles) {
-        self.latencies.push((how.into(), quantiles));
+    /// A line that has latencies, in whichever loop.
+    pub(super) fn latency(&mut self, figure: &str, measured: &Measured, open_loop: Option<&OpenLoop>) {
+        let closed = if let Measured::Latency(quantiles) = measured { Some(*quantiles) } else { None };
+        let [half, most] = match open_loop {
+            Some(OpenLoop::Offered { open_loop }) => open_loop.map(|offered| Some(offered.quantiles)),
+            _ => [None; SHARES.len()],
+        };
+        let loops = [closed, half, most];
+        if loops.iter().any(Option::is_some) {
+            self.latencies.push((figure.to_owned(), loops));
+        }
     }
 
     pub(super) fn throughput(&mut self, series: &str, depth: usize, m_per_s: f64) {
@@ -66,58 +83,62 @@ impl Charts {
 
     /// The three charts.
     pub fn draw(&self) -> [Chart; 3] {
-        let (ring, hit_rate) = (super::Area::Ring, super::Area::HitRate);
-        let chart = |name, area, is_empty: bool, draw: &dyn Fn(&Area<'_>) -> Drawn| Chart {
+        let chart = |name, shows, is_empty: bool, size, draw: &dyn Fn(&Area<'_>) -> Drawn| Chart {
             name,
-            area,
-            svg: (!is_empty).then(|| svg(draw)),
+            shows,
+            svg: (!is_empty).then(|| svg(size, draw)),
         };
+        let (width, row, around) = ROWS_SIZE;
+        let latencies = (width, around + row * self.latencies.len() as u32);
+        let (is_latency, is_throughput) = (!self.latencies.is_empty(), !self.throughput.is_empty());
         [
-            chart("latency.svg", ring, self.latencies.is_empty(), &|area| self.draw_latencies(area)),
-            chart("throughput.svg", ring, self.throughput.is_empty(), &|area| self.draw_throughput(area)),
-            chart("hit-rate.svg", hit_rate, self.hit_rates.is_empty(), &|area| self.draw_hit_rates(area)),
+            chart("latency.svg", "latencies", !is_latency, latencies, &|area| self.draw_latencies(area)),
+            chart("throughput.svg", "pipelined calls", !is_throughput, SIZE, &|area| self.draw_throughput(area)),
+            chart("hit-rate.svg", "hit rates", self.hit_rates.is_empty(), SIZE, &|area| self.draw_hit_rates(area)),
         ]
     }
 
-    /// Bars on a logarithmic axis: three for each way to call.
+    /// A row for each figure on a logarithmic axis, in it a line for each loop.
     fn draw_latencies(&self, area: &Area<'_>) -> Drawn {
-        const NAMES: [&str; 3] = ["p50", "p99", "p99.9"];
-        let quantiles = |q: &Quantiles| [q.p50, q.p99, q.p999];
-        let all = || self.latencies.iter().flat_map(|(_, q)| quantiles(q));
-        let (low, high) = decades(all());
+        let all = || self.latencies.iter().flat_map(|(_, loops)| loops.iter().flatten());
+        let (low, high) = decades(all().flat_map(|q| [q.p50, q.p999]));
+        let rows = self.latencies.len() as f64;
+        let caption = format!("Latencies, backend {}: dot p50, bar p99, end p99.9", self.backend);
         let mut chart = ChartBuilder::on(area)
-            .caption(format!("Latency of a grain's call, backend {}", self.backend), (FONT, 22))
+            .caption(caption, (FONT, 22))
             .margin(16)
-            .x_label_area_size(48)
-            .y_label_area_size(84)
-            .build_cartesian_2d(0.0..self.latencies.len() as f64, (low..high).log_scale())?;
+            .margin_right(40)
+            .x_label_area_size(56)
+            .y_label_area_size(400)
+            .build_cartesian_2d((low..high).log_scale(), rows..0.0)?;
         chart
             .configure_mesh()
-            .disable_x_mesh()
-            .x_labels(0)
-            .y_desc("latency, submit to answer seen (logarithmic)")
+            .disable_y_mesh()
+            .y_labels(0)
+            .x_desc("latency, in open loops from the intended start (logarithmic)")
             .axis_desc_style((FONT, 15))
-            .y_label_style((FONT, 14))
-            .y_label_formatter(&|ns| in_units(*ns))
+            .x_label_style((FONT, 14))
+            .x_label_formatter(&|ns| in_units(*ns))
             .light_line_style(WHITE.mix(0.0))
             .draw()?;
-        for (place, name) in NAMES.iter().enumerate() {
-            let bars = self.latencies.iter().enumerate().map(|(at, (_, q))| {
-                let left = at as f64 + 0.14 + 0.24 * place as f64;
-                Rectangle::new([(left, low), (left + 0.22, quantiles(q)[place])], COLOURS[place].filled())
-            });
-            chart.draw_series(bars)?.label(*name).legend(move |at| square(at, place));
+        let between = (1..self.latencies.len()).map(|at| vec![(low, at as f64), (high, at as f64)]);
+        chart.draw_series(between.map(|line| PathElement::new(line, BLACK.mix(0.1))))?;
+        for (place, name) in loop_names().into_iter().enumerate() {
+            let (colour, style) = (COLOURS[place], ShapeStyle::from(COLOURS[place]).stroke_width(2));
+            let of = |(at, (_, loops)): (usize, &Row)| Some((at as f64 + 0.25 * (1 + place) as f64, loops[place]?));
+            let points: Vec<_> = self.latencies.iter().enumerate().filter_map(of).collect();
+            let lines = points.iter().map(|&(y, q)| PathElement::new(vec![(q.p50, y), (q.p999, y)], style));
+            chart.draw_series(lines)?.label(name).legend(move |at| square(at, place));
+            let bar = |&(y, q): &(f64, Quantiles)| PathElement::new(vec![(q.p99, y - 0.1), (q.p99, y + 0.1)], style);
+            chart.draw_series(points.iter().map(bar))?;
+            chart.draw_series(points.iter().map(|&(y, q)| Circle::new((q.p50, y), 4, colour.filled())))?;
         }
-        let centred = |size: u32| (FONT, size).into_text_style(area).pos(Pos::new(HPos::Center, VPos::Top));
-        for (at, (how, q)) in self.latencies.iter().enumerate() {
-            let middle = chart.backend_coord(&(at as f64 + 0.5, low));
-            area.draw(&Text::new(how.as_str(), (middle.0, middle.1 + 14), centred(15)))?;
-            for (place, ns) in quantiles(q).into_iter().enumerate() {
-                let top = chart.backend_coord(&(at as f64 + 0.25 + 0.24 * place as f64, ns));
-                area.draw(&Text::new(in_units(ns), (top.0, top.1 - 16), centred(13)))?;
-            }
+        let style = (FONT, 13).into_text_style(area).pos(Pos::new(HPos::Right, VPos::Center));
+        for (at, (figure, _)) in self.latencies.iter().enumerate() {
+            let middle = chart.backend_coord(&(low, at as f64 + 0.5));
+            area.draw(&Text::new(figure.as_str(), (middle.0 - 10, middle.1), style.clone()))?;
         }
-        legend(&mut chart, SeriesLabelPosition::UpperLeft)
+        legend(&mut chart, SeriesLabelPosition::UpperRight)
     }
 
     fn draw_throughput(&self, area: &Area<'_>) -> Drawn {
@@ -197,10 +218,16 @@ fn add(all: &mut Vec<Series>, name: &str, point: (f64, f64)) {
     }
 }
 
+/// The loops of a row.
+fn loop_names() -> [String; 1 + SHARES.len()] {
+    let [half, most] = SHARES.map(|share| format!("open loop, {share} % of the peak"));
+    ["closed loop".to_owned(), half, most]
+}
+
 /// A picture of its own.
-fn svg(draw: &dyn Fn(&Area<'_>) -> Drawn) -> String {
+fn svg(size: (u32, u32), draw: &dyn Fn(&Area<'_>) -> Drawn) -> String {
     let mut text = String::new();
-    let area = SVGBackend::with_string(&mut text, SIZE).into_drawing_area();
+    let area = SVGBackend::with_string(&mut text, size).into_drawing_area();
     let drawn = area.fill(&WHITE).and_then(|()| draw(&area)).and_then(|()| area.present());
     drawn.expect("a String takes any picture");
     drop(area);

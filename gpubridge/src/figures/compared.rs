@@ -13,7 +13,8 @@ use gpubridge_kernels::{Answer, CpuKernel, Elements, Invocation, library};
 use super::Effort;
 use super::kernel::{call, call_twin, check};
 use super::line::{Draft, Table};
-use super::measure::{GROUP, Latencies, Quantiles, Rounds, in_groups, in_turn, in_units, per_call};
+use super::measure::{GROUP, Quantiles, Rounds, in_turn, in_units};
+use super::pace::{Pace, in_groups};
 use super::subject::{Actor, Subject};
 use super::transfers::{BLOCK, fill};
 use crate::{GpuMemoryHandle, KernelSpec, MemoryType, PAYLOAD_WORDS, Parameters, Scalars};
@@ -32,6 +33,16 @@ fn ratio(figure: &str, ours: &Rounds, plain: &Rounds, how: &str) -> Draft {
     ))
 }
 
+/// A line of how many times as long ours takes, where calls are timed in groups.
+fn grouped_ratio(figure: &str, ours: &Rounds, plain: &Rounds, how: &str) -> Draft {
+    ratio(figure, ours, plain, &format!("{how}; {GROUP} calls between two clock readings"))
+}
+
+/// What a call of a group costs.
+fn grouped(groups: usize, call: impl FnMut(u64)) -> Quantiles {
+    in_groups(Pace::closed(groups), GROUP, call).quantiles()
+}
+
 /// Allocate and release through the grain's public calls, and by the host's allocator.
 pub fn allocation(subject: &Subject, effort: Effort, table: &mut Table) {
     let (rounds, groups) = (effort.of(21), effort.of(4_000));
@@ -39,24 +50,24 @@ pub fn allocation(subject: &Subject, effort: Effort, table: &mut Table) {
     let grain = silo.grain(1).expect("the key is good");
     let mut own = || {
         wait(async {
-            let mut latencies = Latencies::new();
-            for _ in 0..groups {
-                let started = Instant::now();
+            let mut pace = Pace::closed(groups);
+            for _ in pace.steps() {
+                pace.begin();
                 for _ in 0..GROUP {
                     let block = grain.allocate(BLOCK as u64, MemoryType::Default).await.expect("there is memory");
                     let released = grain.release(block, true).await.expect("it is released");
                     assert_eq!(released.bytes_freed, BLOCK as u64);
                 }
-                latencies.record(per_call(started));
+                pace.end(GROUP);
             }
-            latencies.quantiles()
+            pace.quantiles()
         })
     };
-    let mut plain = || in_groups(groups, |_| drop(black_box(vec![0_u8; black_box(BLOCK)])));
-    let [ours, plain] = in_turn(rounds, [&mut own, &mut plain]);
+    let mut plain = || grouped(groups, |_| drop(black_box(vec![0_u8; black_box(BLOCK)])));
+    let [ours, plain] = in_turn(rounds, [&mut own, &mut plain]).map(Rounds);
     let how = "4 KiB allocated and released: grain's allocate and release, the block not zeroed as its owner stays the \
                same; plain: a zeroed vector made and dropped, its allocations counted as all of this program are";
-    table.add(ratio("allocation, ours / plain", &ours, &plain, how));
+    table.add(grouped_ratio("allocation, ours / plain", &ours, &plain, how));
 }
 
 /// A 4 KiB write, posted and completed, and a copy of 4 KiB.
@@ -69,7 +80,7 @@ pub fn transfer(subject: &Subject, effort: Effort, table: &mut Table) {
     let [posted_data, completed_data, copied] = &mut data;
     let mut held = vec![0_u64; BLOCK / 8];
     let mut posted = || {
-        let quantiles = in_groups(groups, |x| {
+        let quantiles = grouped(groups, |x| {
             fill(posted_data, x);
             drop(grain.write(target, posted_data, 0).post().expect("it is posted"));
         });
@@ -77,7 +88,7 @@ pub fn transfer(subject: &Subject, effort: Effort, table: &mut Table) {
         quantiles
     };
     let mut completed = || {
-        let quantiles = in_groups(groups, |x| {
+        let quantiles = grouped(groups, |x| {
             fill(completed_data, x);
             let response = grain.write(target, completed_data, 0).wait().expect("it is written");
             assert_eq!(response.bytes_written, BLOCK as u64);
@@ -86,16 +97,21 @@ pub fn transfer(subject: &Subject, effort: Effort, table: &mut Table) {
         quantiles
     };
     let mut plain = || {
-        in_groups(groups, |x| {
+        grouped(groups, |x| {
             fill(copied, x);
             black_box(&mut held).copy_from_slice(black_box(copied));
         })
     };
-    let [posted, completed, plain] = in_turn(rounds, [&mut posted, &mut completed, &mut plain]);
+    let [posted, completed, plain] = in_turn(rounds, [&mut posted, &mut completed, &mut plain]).map(Rounds);
     let how =
         |what: &str| format!("4 KiB with two new words each: grain's write, {what}; plain: a copy between two buffers");
-    table.add(ratio("4 KiB transfer posted, ours / plain", &posted, &plain, &how("posted one after the other")));
-    table.add(ratio("4 KiB transfer completed, ours / plain", &completed, &plain, &how("waited for")));
+    table.add(grouped_ratio(
+        "4 KiB transfer posted, ours / plain",
+        &posted,
+        &plain,
+        &how("posted one after the other"),
+    ));
+    table.add(grouped_ratio("4 KiB transfer completed, ours / plain", &completed, &plain, &how("waited for")));
 }
 
 fn read_back(grain: &GrainRef, target: GpuMemoryHandle, written: &[u64]) {
@@ -114,15 +130,15 @@ fn small(subject: &Subject, effort: Effort, table: &mut Table) {
     let silo = subject.silo();
     let actor = Actor::new(&silo, 1);
     let state = [Cell::new(0), Cell::new(0)];
-    let mut own = || in_groups(groups, |x| _ = check(x, call(&actor, x).wait()));
-    let mut plain = || in_groups(groups, |x| _ = black_box(call_twin(Elements::new(black_box(&state)), x)));
-    let [ours, plain] = in_turn(rounds, [&mut own, &mut plain]);
+    let mut own = || grouped(groups, |x| _ = check(x, call(&actor, x).wait()));
+    let mut plain = || grouped(groups, |x| _ = black_box(call_twin(Elements::new(black_box(&state)), x)));
+    let [ours, plain] = in_turn(rounds, [&mut own, &mut plain]).map(Rounds);
     // Both went the same way from zeroed state, so both are in the same state.
     let held: Vec<u32> = wait(actor.grain.read(actor.state, 0, 2)).expect("it is read");
     assert_eq!(held, state.map(Cell::into_inner), "the states of both");
     let how = "24 bytes mixed into a grain's state, answers checked: grain's call waited for; plain: the kernel's twin \
                called directly";
-    table.add(ratio("kernel execution, small, ours / plain", &ours, &plain, how));
+    table.add(grouped_ratio("kernel execution, small, ours / plain", &ours, &plain, how));
 }
 
 fn large(subject: &Subject, effort: Effort, table: &mut Table) {
@@ -153,7 +169,8 @@ fn large(subject: &Subject, effort: Effort, table: &mut Table) {
     let [ours, plain] = in_turn(
         rounds,
         [&mut || with_factors(&mut own_factor, &mut by_grain), &mut || with_factors(&mut plain_factor, &mut by_twin)],
-    );
+    )
+    .map(Rounds);
     let own: Vec<f32> = wait(grain.read(output, 0, ELEMENTS)).expect("it is read");
     for (own, plain) in own.iter().zip(held.iter().map(|bits| f32::from_bits(bits.get()))) {
         // A device may contract product and sum; neither is negative here.

@@ -1,7 +1,6 @@
 //! The kernel cache: more kernels than slots, fewer, and what a miss costs.
 
 use std::num::NonZeroUsize;
-use std::time::Instant;
 
 use gpubridge_grains::{Computation, wait};
 use gpubridge_runtime::Answered;
@@ -10,7 +9,7 @@ use gpubridge_runtime::pool::trace::SplitMix;
 use super::Effort;
 use super::kernel::numbered;
 use super::line::{Draft, Table};
-use super::measure::{Latencies, Quantiles};
+use super::pace::Loops;
 use super::subject::Subject;
 use crate::Parameters;
 
@@ -29,16 +28,20 @@ const BAR: f64 = 95.0;
 pub fn run(subject: &Subject, effort: Effort, table: &mut Table) {
     table.add(popular("more kernels than slots", MORE, subject));
     table.add(popular("fewer kernels than slots", FEWER, subject));
-    let [hits, misses] = latencies(subject, effort.of(CALLS));
-    let calls = |of: &Latencies| format!("closed loop, spinning; {} calls, {MORE} kernels as above", of.len());
-    table.add(Draft::latency("call whose kernel is in the cache", hits.quantiles()).under(calls(&hits)));
-    table.add(
-        Draft::latency("kernel cache miss: call that compiles its kernel", misses.quantiles()).under(calls(&misses)),
-    );
+    let calls = effort.of(CALLS);
+    for (figure, is_hit) in
+        [("call whose kernel is in the cache", true), ("kernel cache miss: call that compiles its kernel", false)]
+    {
+        let loops = latencies(subject, calls, is_hit);
+        table.add(Draft::latency(figure, &loops).under(format!(
+            "spinning; {} of {calls} calls in each loop, {MORE} kernels as above; all calls are paced",
+            loops.recorded()
+        )));
+    }
     let times = effort.of(10_000);
     table.add(
-        Draft::latency("compilation alone", compilations(subject, times))
-            .under(format!("the device's compile, {times} specializations, no ring")),
+        Draft::latency("compilation alone", &compilations(subject, times))
+            .under(format!("the device's compile, {times} specializations in each loop, no ring")),
     );
 }
 
@@ -81,32 +84,36 @@ fn popular(name: &str, kernels: u32, subject: &Subject) -> Draft {
     )
 }
 
-/// Calls one at a time, apart by whether their kernel was in the cache.
-fn latencies(subject: &Subject, calls: usize) -> [Latencies; 2] {
-    let silo = subject.silo();
-    let grain = silo.grain(1).expect("the key is good");
-    wait(grain.totals()).expect("it is active");
-    let mut random = SplitMix::new(SEED);
-    let [mut hits, mut misses] = [Latencies::new(), Latencies::new()];
-    for _ in 0..calls {
-        let which = random.zipf(MORE, EXPONENT);
-        let started = Instant::now();
-        let answer = grain.compute(numbered(which), None, None, Parameters::new()).wait().expect("it runs");
-        let latencies = if answer.is_cache_hit { &mut hits } else { &mut misses };
-        latencies.since(started);
-        assert_eq!(answer.result.u32_at(0), Some(which), "another kernel answered");
-    }
-    [hits, misses]
+/// Calls one at a time, of which those count whose kernel was in the cache, or those whose kernel was not.
+fn latencies(subject: &Subject, calls: usize, is_hit: bool) -> Loops {
+    Loops::once(calls, |mut pace| {
+        let silo = subject.silo();
+        let grain = silo.grain(1).expect("the key is good");
+        wait(grain.totals()).expect("it is active");
+        let mut random = SplitMix::new(SEED);
+        for _ in pace.steps() {
+            let which = random.zipf(MORE, EXPONENT);
+            pace.begin();
+            let answer = grain.compute(numbered(which), None, None, Parameters::new()).wait().expect("it runs");
+            if answer.is_cache_hit == is_hit {
+                pace.end(1);
+            }
+            assert_eq!(answer.result.u32_at(0), Some(which), "another kernel answered");
+        }
+        pace
+    })
 }
 
-fn compilations(subject: &Subject, times: usize) -> Quantiles {
-    let mut latencies = Latencies::new();
-    for which in 0..times as u32 {
-        let spec = numbered(which);
-        let started = Instant::now();
-        let compiled = subject.device.compile(&spec, 0);
-        latencies.since(started);
-        compiled.expect("it compiles");
-    }
-    latencies.quantiles()
+fn compilations(subject: &Subject, times: usize) -> Loops {
+    let mut numbers = 0..;
+    Loops::once(times, |mut pace| {
+        for which in numbers.by_ref().take(times) {
+            let spec = numbered(which);
+            pace.begin();
+            let compiled = subject.device.compile(&spec, 0);
+            pace.end(1);
+            compiled.expect("it compiles");
+        }
+        pace
+    })
 }

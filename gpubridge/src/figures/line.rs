@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::Area;
 use super::charts::Charts;
 use super::measure::{Quantiles, in_units};
+use super::pace::{Loops, Offered, SHARES};
 
 /// What came out.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -41,6 +42,31 @@ impl fmt::Display for Measured {
     }
 }
 
+/// What a line has of open loops.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(untagged)]
+pub enum OpenLoop {
+    /// One at each share of the measured peak.
+    Offered {
+        /// In the order of their shares.
+        open_loop: [Offered; SHARES.len()],
+    },
+    /// None: it would mean nothing.
+    None {
+        /// The reason.
+        no_open_loop: String,
+    },
+}
+
+impl fmt::Display for Offered {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { interval_ns, achieved_percent, quantiles, .. } = self;
+        write!(f, "{quantiles}; one each {}", in_units(*interval_ns))?;
+        // Worth a word only where the caller did not keep up.
+        if *achieved_percent < 99.0 { write!(f, ", {achieved_percent:.0} % of which achieved") } else { Ok(()) }
+    }
+}
+
 /// One line of a report.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Line {
@@ -54,8 +80,15 @@ pub struct Line {
     /// What came out.
     #[serde(flatten)]
     pub measured: Measured,
-    /// Whether the bar was reached, by what was measured; `None` without a bar and when nothing was measured.
+    /// Latencies in open loops, or why there are none; `None` where no single call is timed.
+    #[serde(flatten)]
+    pub open_loop: Option<OpenLoop>,
+    /// Whether the bar was reached, by what was measured; `None` without a bar, when nothing was measured, and when the
+    /// run does not judge.
     pub reached: Option<bool>,
+    /// Why the run does not judge, of a line with a bar that it could be judged by.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub not_judged: Option<&'static str>,
     /// Under which conditions.
     pub conditions: String,
 }
@@ -70,14 +103,15 @@ pub struct Draft {
     figure: String,
     target: Option<String>,
     measured: Measured,
+    open_loop: Option<OpenLoop>,
     reached: Option<bool>,
     conditions: String,
 }
 
 impl Draft {
-    /// A line of latencies.
-    pub fn latency(figure: impl Into<String>, quantiles: Quantiles) -> Self {
-        Self::new(figure.into(), Measured::Latency(quantiles))
+    /// A line of latencies, in a closed loop and in open ones.
+    pub fn latency(figure: impl Into<String>, loops: &Loops) -> Self {
+        Self::new(figure.into(), Measured::Latency(loops.closed().middle())).open(loops)
     }
 
     /// A line of one number, of which so many digits behind the point mean something.
@@ -91,7 +125,17 @@ impl Draft {
     }
 
     fn new(figure: String, measured: Measured) -> Self {
-        Self { figure, target: None, measured, reached: None, conditions: String::new() }
+        Self { figure, target: None, measured, open_loop: None, reached: None, conditions: String::new() }
+    }
+
+    /// With open loops at shares of the peak that the number is or comes from.
+    pub fn open(self, loops: &Loops) -> Self {
+        Self { open_loop: Some(OpenLoop::Offered { open_loop: loops.open() }), ..self }
+    }
+
+    /// With the reason why an open loop would mean nothing.
+    pub fn no_open_loop(self, reason: impl Into<String>) -> Self {
+        Self { open_loop: Some(OpenLoop::None { no_open_loop: reason.into() }), ..self }
     }
 
     /// With a bar for the median of latencies, in nanoseconds.
@@ -144,14 +188,19 @@ pub struct Table {
     pub area: Area,
     pub lines: Vec<Line>,
     pub charts: Charts,
+    /// Why no bar is judged, if so.
+    pub not_judged: Option<&'static str>,
 }
 
 impl Table {
     /// Adds a line, and shows it to whoever waits.
     pub fn add(&mut self, draft: Draft) {
-        let Draft { figure, target, measured, reached, conditions } = draft;
+        let Draft { figure, target, measured, open_loop, reached, conditions } = draft;
         eprintln!("  {figure}: {measured}");
-        self.lines.push(Line { area: self.area, figure, target, measured, reached, conditions });
+        self.charts.latency(&figure, &measured, open_loop.as_ref());
+        let not_judged = self.not_judged.filter(|_| reached.is_some());
+        let reached = reached.filter(|_| not_judged.is_none());
+        self.lines.push(Line { area: self.area, figure, target, measured, open_loop, reached, not_judged, conditions });
     }
 }
 
@@ -167,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_bar_is_judged_by_what_was_measured() {
-        let latency = || Draft::latency("a", QUANTILES);
+        let latency = || Draft::new("a".into(), Measured::Latency(QUANTILES));
         assert_eq!(judged(latency().p50_at_most(100.0)), ("p50 ≤ 100 ns".into(), true));
         assert_eq!(judged(latency().p50_at_most(99.0)), ("p50 ≤ 99 ns".into(), false));
         assert_eq!(judged(latency().p99_at_most(2e3)), ("p99 ≤ 2 µs".into(), true));
@@ -177,6 +226,35 @@ mod tests {
         assert_eq!(judged(value().at_least(30.5)), ("≥ 30.5 M/s".into(), false));
         assert_eq!(judged(value().at_most(30.0)), ("≤ 30 M/s".into(), true));
         assert_eq!(judged(value().at_most(29.0)), ("≤ 29 M/s".into(), false));
+    }
+
+    #[test]
+    fn a_run_that_does_not_judge_says_so_of_the_lines_that_have_a_bar() {
+        let mut table = Table {
+            area: Area::Alloc,
+            lines: Vec::new(),
+            charts: Charts::new("cpu"),
+            not_judged: Some("a quick run does not judge"),
+        };
+        table.add(Draft::value("a", 30.0, "M/s", 1).at_least(30.0));
+        table.add(Draft::value("b", 30.0, "M/s", 1));
+        table.not_judged = None;
+        table.add(Draft::value("c", 30.0, "M/s", 1).at_least(30.0));
+        let judged: Vec<_> = table.lines.iter().map(|line| (line.reached, line.not_judged)).collect();
+        assert_eq!(judged, [(None, Some("a quick run does not judge")), (None, None), (Some(true), None)]);
+    }
+
+    #[test]
+    fn a_caller_that_does_not_keep_up_is_told() {
+        let of = |achieved_percent| Offered {
+            share_percent: 80,
+            interval_ns: 250.0,
+            achieved_percent,
+            quantiles: QUANTILES,
+            worst_p999_ns: 3e6,
+        };
+        assert_eq!(of(99.5).to_string(), "p50 100 ns, p99 2 µs, p99.9 3 ms; one each 250 ns");
+        assert_eq!(of(88.4).to_string(), "p50 100 ns, p99 2 µs, p99.9 3 ms; one each 250 ns, 88 % of which achieved");
     }
 
     #[test]

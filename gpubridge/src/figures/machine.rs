@@ -66,6 +66,15 @@ impl Conditions {
         }
     }
 
+    /// Why figures of such a run reach no bar and miss none, if so.
+    pub fn not_judged(&self) -> Option<&'static str> {
+        match (self.run, self.build) {
+            ("quick", _) => Some("a quick run does not judge"),
+            (_, "debug") => Some("a debug build does not judge"),
+            _ => None,
+        }
+    }
+
     /// Looks at the load again.
     pub(super) fn end(&mut self, interrupted: bool) {
         self.load_average_at_end = load();
@@ -75,7 +84,7 @@ impl Conditions {
 
 impl fmt::Display for Conditions {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let meaningless = "it shows that everything runs, its figures mean nothing";
+        let meaningless = "it shows that everything runs, its figures mean nothing and are not judged";
         writeln!(f, "- date: {}", self.date)?;
         writeln!(f, "- machine: {}, {} cores", self.machine, self.cores)?;
         writeln!(f, "- backend: {}, {}", self.backend, self.device)?;
@@ -88,7 +97,7 @@ impl fmt::Display for Conditions {
         writeln!(f, "- compiler: {}, {} build", self.compiler, self.build)?;
         writeln!(f, "- commit: {}", self.commit)?;
         writeln!(f, "- areas: {}", self.areas.join(", "))?;
-        match (self.interrupted, self.run == "quick" || self.build == "debug") {
+        match (self.interrupted, self.not_judged().is_some()) {
             (false, false) => writeln!(f, "- run: {}", self.run),
             (false, true) => writeln!(f, "- run: {}: {meaningless}", self.run),
             (true, false) => writeln!(f, "- run: {}, stopped before its end", self.run),

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use super::{Area, Line, Report};
+use super::pace::SHARES;
+use super::{Area, Line, OpenLoop, Report};
 
 /// The line of a page behind which a report begins.
 pub const BEGIN: &str = "<!-- gpubridge bench: begin -->";
@@ -21,7 +22,10 @@ impl Report {
         for area in Area::ALL {
             let mut lines = self.lines.iter().filter(|line| line.area == area).peekable();
             if lines.peek().is_some() {
-                let heads = "| figure | target | measured | reached | conditions |\n|---|---|---|---|---|";
+                let open = SHARES.map(|share| format!("open loop at {share} %")).join(" | ");
+                let heads = format!(
+                    "| figure | target | measured | {open} | reached | conditions |\n|---|---|---|---|---|---|---|"
+                );
                 write!(text, "\n### {}\n\n{heads}\n", area.name()).expect("a String takes any text");
                 lines.for_each(|line| text.push_str(&row(line)));
             }
@@ -31,16 +35,21 @@ impl Report {
 }
 
 fn row(line: &Line) -> String {
-    let Line { figure, target, measured, reached, conditions, .. } = line;
+    let Line { figure, target, measured, open_loop, reached, not_judged, conditions, .. } = line;
     let target = target.as_deref().unwrap_or_default();
     let reached = match reached {
         Some(true) => "yes",
         Some(false) => "**no**",
-        None => "",
+        None => not_judged.map_or("", |_| "not judged"),
+    };
+    let [half, most] = match open_loop {
+        Some(OpenLoop::Offered { open_loop }) => open_loop.map(|offered| offered.to_string()),
+        Some(OpenLoop::None { no_open_loop }) => [format!("none: {no_open_loop}"), "none".to_owned()],
+        None => Default::default(),
     };
     // A reason may come from anywhere: a line of a table is one line, and a bar would end its cell.
     let measured = measured.to_string().replace('|', "\\|").replace('\n', " ");
-    format!("| {figure} | {target} | {measured} | {reached} | {conditions} |\n")
+    format!("| {figure} | {target} | {measured} | {half} | {most} | {reached} | {conditions} |\n")
 }
 
 /// `page` with `report` in place of what stands between its two markers.

@@ -107,37 +107,20 @@ impl Rounds {
     }
 }
 
-/// What one call of a group costs: `groups` groups of `GROUP` calls between two readings of the clock each, so that reading
-/// the clock is not most of what is measured.
-pub fn in_groups(groups: usize, mut call: impl FnMut(u64)) -> Quantiles {
-    let mut latencies = Latencies::new();
-    for group in 0..groups as u64 {
-        let started = Instant::now();
-        (group * GROUP as u64..(group + 1) * GROUP as u64).for_each(&mut call);
-        latencies.record(per_call(started));
-    }
-    latencies.quantiles()
-}
-
-/// Calls between two readings of the clock where one call is shorter than a reading.
-pub const GROUP: usize = 32;
-
-/// Nanoseconds per call of the group that began at `started`.
-pub fn per_call(started: Instant) -> f64 {
-    started.elapsed().as_nanos() as f64 / GROUP as f64
-}
-
 /// Runs all sides once per round, in turn, after one round that does not count.
-pub fn in_turn<const N: usize>(rounds: usize, mut sides: [&mut dyn FnMut() -> Quantiles; N]) -> [Rounds; N] {
-    let mut outcome = std::array::from_fn(|_| Rounds::default());
+pub fn in_turn<T, const N: usize>(rounds: usize, mut sides: [&mut dyn FnMut() -> T; N]) -> [Vec<T>; N] {
+    let mut outcome = std::array::from_fn(|_| Vec::with_capacity(rounds));
     sides.iter_mut().for_each(|side| _ = side());
     for _ in 0..rounds {
         for (side, rounds) in sides.iter_mut().zip(&mut outcome) {
-            rounds.0.push(side());
+            rounds.push(side());
         }
     }
     outcome
 }
+
+/// Calls between two readings of the clock where a reading would be much of one call.
+pub const GROUP: usize = 32;
 
 /// What two readings of the clock with nothing between them cost: it is part of every latency measured one by one.
 pub fn clock_cost_ns() -> f64 {

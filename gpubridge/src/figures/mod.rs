@@ -5,6 +5,7 @@
 //! both sides alike. See `docs/benchmarks.md` for how to read it.
 
 mod bare;
+mod batches;
 mod calls;
 mod charts;
 mod compared;
@@ -17,7 +18,7 @@ mod machine;
 mod markdown;
 mod measure;
 mod memory;
-mod open_loop;
+mod pace;
 mod parts;
 mod pipeline;
 mod pool;
@@ -31,10 +32,11 @@ mod turnover;
 use std::process::ExitCode;
 
 pub use charts::{Chart, Charts};
-pub use line::{Line, Measured};
+pub use line::{Line, Measured, OpenLoop};
 pub use machine::Conditions;
 pub use markdown::{BEGIN, END, MissingMarker, between_markers};
 pub use measure::Quantiles;
+pub use pace::Offered;
 pub use parts::Part;
 pub use report::{Failure, Report, run};
 pub use subject::select;

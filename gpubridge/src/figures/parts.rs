@@ -6,8 +6,8 @@ use super::kernel::{MIX, numbered};
 use super::line::Table;
 use super::subject::Subject;
 use super::{
-    Area, Effort, calls, compared, concurrent, footprint, kernel_cache, memory, open_loop, pipeline, pool, start,
-    traces, transfers, turnover,
+    Area, Effort, batches, calls, compared, concurrent, footprint, kernel_cache, memory, pipeline, pool, start, traces,
+    transfers, turnover,
 };
 use crate::KernelSpec;
 
@@ -38,7 +38,7 @@ const ROWS: [Row; 18] = [
     (Area::Grains, "footprint", "memory per activated grain", MIXING, footprint::run),
     (Area::Ring, "calls", "one call at a time, spinning and awaited", MIXING, calls::run),
     (Area::Ring, "pipeline", "pipelined calls by depth", MIXING, pipeline::depths),
-    (Area::Ring, "open", "call latency in an open loop", MIXING, open_loop::run),
+    (Area::Ring, "batches", "pipelined calls that come when they come", MIXING, batches::run),
     (Area::Ring, "plain-execution", "kernel execution compared with plain host code", EXECUTED, compared::execution),
     (Area::Alloc, "pool", "pool pairs by path", NOTHING, pool::run),
     (Area::Alloc, "memory", "grain's allocate and release", MIXING, memory::run),

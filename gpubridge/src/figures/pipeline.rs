@@ -75,13 +75,15 @@ fn compare(silo: &Silo, actors: &[Actor], shape: Shape) -> [Rounds; 2] {
             Quantiles::of_one(pipelined(silo, actors, shape))
         }],
     )
+    .map(Rounds)
 }
 
 fn counted(number: usize, what: &str) -> String {
     if number == 1 { format!("1 {what}") } else { format!("{number} {what}s") }
 }
 
-fn m_per_s(ns: f64) -> f64 {
+/// A rate, of what a call takes.
+pub fn m_per_s(ns: f64) -> f64 {
     1e3 / ns
 }
 

@@ -10,7 +10,8 @@ use parking_lot::Mutex;
 
 use super::Effort;
 use super::line::{Draft, Table};
-use super::measure::{Latencies, Quantiles, median};
+use super::measure::median;
+use super::pace::{Loops, in_groups};
 use super::subject::Subject;
 use crate::{Device, DeviceBuffer, Error, MemoryType};
 
@@ -50,90 +51,81 @@ fn steps() -> Vec<(usize, u64)> {
 }
 
 pub fn run(subject: &Subject, effort: Effort, table: &mut Table) {
-    let grouped = format!("{GROUP} pairs between two clock readings, quantiles of the groups; 256 B to 256 KiB");
+    let rounds = effort.of(11);
+    let groups = effort.of(5_000);
+    let grouped = format!(
+        "256 B to 256 KiB; {rounds} rounds of {groups} groups, medians; {GROUP} pairs between two clock readings, which \
+         would be much of one, quantiles of the groups' means"
+    );
     table.add(
-        Draft::latency("pool pair, a random one of 1,024 live", random_live(effort.of(30_000)))
+        Draft::latency("pool pair, a random one of 1,024 live", &random_live(rounds, groups))
             .p50_at_most(10.0)
             .under(format!("one thread; {grouped}")),
     );
     for (name, path) in [("bin", Source::Bin), ("arena", Source::Arena)] {
-        let (pair, of_path) = by_path(path, effort.of(30_000));
+        let (pair, of_path) = by_path(path, rounds, groups);
         table.add(
-            Draft::latency(format!("pool pair, last in, first out, by {name}"), pair)
+            Draft::latency(format!("pool pair, last in, first out, by {name}"), &pair)
                 .under(format!("{:.2} % were served so; {grouped}", of_path * 100.0)),
         );
     }
     let times = effort.of(300);
     table.add(
-        Draft::latency("pool miss: first allocation, by the driver", driver_path(&subject.device, times))
-            .under(format!("4 KiB from each of {times} new pools; every one asked the driver")),
+        Draft::latency("pool miss: first allocation, by the driver", &driver_path(&subject.device, times))
+            .under(format!("4 KiB from each of {times} new pools in each loop; every one asked the driver")),
     );
     let rounds = effort.of(21);
     let other = median((0..rounds).map(|_| freed_by_another(effort.of(200_000) as u64)));
     table.add(
         Draft::value("pool pair, freed by another running thread", other, "ns", 1)
             .at_most(40.0)
+            .no_open_loop("one number of two threads, the inverse of their rate: no single pair has a start and an end")
             .under(format!("pool behind a mutex, hand-over included; median of {rounds} rounds")),
     );
 }
 
 /// A pair, by groups of pairs between two clock readings.
-fn random_live(groups: usize) -> Quantiles {
+fn random_live(rounds: usize, groups: usize) -> Loops {
     let (steps, mut pool) = (steps(), pool(AMPLE));
     let mut live: Vec<Allocation> =
         steps[..LIVE].iter().map(|step| pool.allocate(step.1, 1, 0).expect("fits")).collect();
-    let mut next = 0;
-    let mut group = |pool: &mut Pool| {
-        let started = Instant::now();
-        for _ in 0..GROUP {
-            let (at, size_bytes) = steps[next % STEPS];
-            pool.release(live[at].block, 1, 0, true).expect("live");
-            live[at] = pool.allocate(size_bytes, 1, 0).expect("fits");
-            next += 1;
-        }
-        started.elapsed().as_nanos() as f64 / GROUP as f64
+    let mut sizes = steps.iter().cycle();
+    let mut pair = |_| {
+        let &(at, size_bytes) = sizes.next().expect("they go round");
+        pool.release(live[at].block, 1, 0, true).expect("live");
+        live[at] = pool.allocate(size_bytes, 1, 0).expect("fits");
     };
-    (0..groups).for_each(|_| _ = group(&mut pool));
-    quantiles((0..groups).map(|_| group(&mut pool)))
-}
-
-fn quantiles(ns: impl Iterator<Item = f64>) -> Quantiles {
-    let mut latencies = Latencies::new();
-    ns.for_each(|ns| latencies.record(ns));
-    latencies.quantiles()
+    Loops::run(rounds, groups, |pace| in_groups(pace, GROUP, &mut pair))
 }
 
 /// A pair that takes a path, and the share of pairs that did.
-fn by_path(path: Source, groups: usize) -> (Quantiles, f64) {
+fn by_path(path: Source, rounds: usize, groups: usize) -> (Loops, f64) {
     let (steps, mut pool) = (steps(), pool(AMPLE));
-    let mut next = 0;
-    let mut hits = 0;
-    let mut group = |pool: &mut Pool| {
-        let started = Instant::now();
-        for _ in 0..GROUP {
-            let block = pool.allocate(steps[next % STEPS].1, 1, 0).expect("fits");
-            hits += usize::from(block.source == path);
-            pool.release(block.block, 1, 0, path == Source::Bin).expect("live");
-            next += 1;
-        }
-        started.elapsed().as_nanos() as f64 / GROUP as f64
+    let (mut hits, mut all) = (0_u64, 0_u64);
+    let mut sizes = steps.iter().cycle();
+    let mut pair = |_| {
+        let block = pool.allocate(sizes.next().expect("they go round").1, 1, 0).expect("fits");
+        hits += u64::from(block.source == path);
+        all += 1;
+        pool.release(block.block, 1, 0, path == Source::Bin).expect("live");
     };
-    (0..STEPS / GROUP).for_each(|_| _ = group(&mut pool));
-    let pair = quantiles((0..groups).map(|_| group(&mut pool)));
-    (pair, hits as f64 / (GROUP * (groups + STEPS / GROUP)) as f64)
+    (0..STEPS as u64).for_each(&mut pair);
+    let loops = Loops::run(rounds, groups, |pace| in_groups(pace, GROUP, &mut pair));
+    (loops, hits as f64 / all as f64)
 }
 
 /// The first allocation of a new pool, which asks the driver.
-fn driver_path(device: &Arc<dyn Device>, times: usize) -> Quantiles {
-    let mut latencies = Latencies::new();
-    for _ in 0..times {
-        let mut pool = Pool::new(config(AMPLE), Box::new(FromDevice(Arc::clone(device))));
-        let started = Instant::now();
-        let block = pool.allocate(4096, 1, 0).expect("fits");
-        latencies.since(started);
-        assert_eq!(block.source, Source::Driver);
-    }
-    latencies.quantiles()
+fn driver_path(device: &Arc<dyn Device>, times: usize) -> Loops {
+    Loops::once(times, |mut pace| {
+        for _ in pace.steps() {
+            let mut pool = Pool::new(config(AMPLE), Box::new(FromDevice(Arc::clone(device))));
+            pace.begin();
+            let block = pool.allocate(4096, 1, 0).expect("fits");
+            pace.end(1);
+            assert_eq!(block.source, Source::Driver);
+        }
+        pace
+    })
 }
 
 /// Blocks on their way from the allocating thread to the releasing one.

@@ -43,7 +43,8 @@ pub fn run(selection: &Selection, parts: &[Part], quick: bool, go_on: impl Fn() 
     let subject = Subject { device: selection.open()?, backend: selection.backend.name().to_owned() };
     let areas = Area::ALL.into_iter().filter(|area| parts.iter().any(|part| part.area == *area)).map(Area::name);
     let mut conditions = Conditions::now(selection, areas.collect(), quick);
-    let mut table = Table { area: Area::Alloc, lines: Vec::new(), charts: Charts::new(&subject.backend) };
+    let (charts, not_judged) = (Charts::new(&subject.backend), conditions.not_judged());
+    let mut table = Table { area: Area::Alloc, lines: Vec::new(), charts, not_judged };
     let mut failures = Vec::new();
     let mut interrupted = false;
     for part in parts {

@@ -69,7 +69,7 @@ fn write_files(args: &BenchArgs, report: &Report) -> Result<(), Error> {
         match chart.svg {
             Some(svg) => output::replace(&folder.join(chart.name), &svg)?,
             None => {
-                let why = format!("{}: not drawn, for nothing of {} was measured\n", chart.name, chart.area.name());
+                let why = format!("{}: not drawn, for no {} were measured\n", chart.name, chart.shows);
                 report::write(&why, true)?;
             }
         }
