@@ -49,18 +49,25 @@ GB_DEVICE u64 bytes_at(const u8 *from, u32 word, u32 size_bytes) {
 GB_DEVICE void copy_out(u64 *words, const u8 *from, u32 size_bytes) {
     u64 address = reinterpret_cast<u64>(from);
     u32 count = (size_bytes + 7) / 8;
-    for (u32 word = Warp{}.rank(); word < count; word += WARP) {
-        u64 bytes;
-        bool whole = word * 8 + 8 <= size_bytes;
-        if (whole && address % 8 == 0) {
-            bytes = reinterpret_cast<const u64 *>(from)[word];
-        } else if (whole && address % 4 == 0) {
-            const u32 *halves = reinterpret_cast<const u32 *>(from) + u64(word) * 2;
-            bytes = halves[0] | u64(halves[1]) << 32;
-        } else {
-            bytes = bytes_at(from, word, size_bytes);
+    for (u32 first = Warp{}.rank(); first < count; first += AHEAD * WARP) {
+        u64 ahead[AHEAD];
+#pragma unroll
+        for (u32 i = 0; i < AHEAD; ++i) {
+            u32 word = first + i * WARP;
+            bool whole = word * 8 + 8 <= size_bytes;
+            if (whole && address % 8 == 0) {
+                ahead[i] = reinterpret_cast<const u64 *>(from)[word];
+            } else if (whole && address % 4 == 0) {
+                const u32 *halves = reinterpret_cast<const u32 *>(from) + u64(word) * 2;
+                ahead[i] = halves[0] | u64(halves[1]) << 32;
+            } else if (word < count) {
+                ahead[i] = bytes_at(from, word, size_bytes);
+            }
         }
-        store_system(words + word, bytes);
+#pragma unroll
+        for (u32 i = 0; i < AHEAD; ++i) {
+            if (first + i * WARP < count) store_system(words + first + i * WARP, ahead[i]);
+        }
     }
 }
 

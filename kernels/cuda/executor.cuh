@@ -52,7 +52,8 @@ struct Executor {
             Command command;
             bool chained = chain != NO_SLOT;
             if (!chained && handed == done) {
-                if (watch(&hall.ended) != 0) break;
+                // At a stop, what is still held waits for `tend` to cancel it.
+                if (watch(&hall.ended) != 0 && (held.count == 0 || state() != STOP)) break;
                 spin();
                 continue;
             }
@@ -97,7 +98,8 @@ private:
         lane = u32(where >> PLACE_LANE_SHIFT) & (LANES_MAX - 1);
         slot = u32(where) & 0xffff;
         ++executed;
-        if (where & PLACE_CANCELLED) {
+        // At a stop, earlier commands of the grain may be cancelled already.
+        if (where & PLACE_CANCELLED || state() == STOP) {
             finish(command.words[0], STATUS_CANCELLED, 0);
             return false;
         }
@@ -141,9 +143,7 @@ private:
         sync_warp();
         u32 status = perform(command);
         if (went) return;
-        u64 took = sampled ? nanoseconds() - started : 0;
-        // 0 means that nobody looked.
-        finish(command.words[0], status, sampled ? u32(took > 0 ? took : 1) : 0);
+        finish(command.words[0], status, sampled ? sampled_ns(nanoseconds() - started) : 0);
     }
 
     // Answers the command at hand with the executor's answer.
@@ -203,6 +203,8 @@ private:
         bool changed = version % 2 == 1 || load_acquire_block(&bound->version) != version;
         if (changed || size_bytes == 0 || generation != name.generation) return STATUS_UNKNOWN_ALLOCATION;
         if (owner != grain) return STATUS_NOT_OWNER;
+        // The block's memory may have gone back to the driver while the name stayed bound.
+        if (!is_memory(address, size_bytes)) return STATUS_UNKNOWN_ALLOCATION;
         hall.address[index][at] = address;
         hall.size_bytes[index][at] = size_bytes;
         return STATUS_OK;
@@ -343,14 +345,15 @@ private:
     GB_MEMBER u32 call(const Command &command) {
         Name input = Name::of(command.payload(0)), operand = Name::of(command.payload(1));
         Name output = Name::of(command.payload(2));
-        u32 named = u32(!input.is_none()) | u32(!operand.is_none()) << 1 | u32(!output.is_none()) << 2;
-        if (named != Kernel::BUFFERS) return STATUS_INVALID_ARGUMENT;
-        bool looks = rank() < 3 && (named >> rank() & 1);
+        Name own = rank() == 0 ? input : rank() == 1 ? operand : output;
+        bool looks = rank() < 3 && !own.is_none() && (Kernel::BUFFERS >> rank() & 1);
         if (rank() < 3 && !looks) {
-            hall.found[index][rank()] = STATUS_OK;
+            // Neither named nor used, or one of the two.
+            bool fits = own.is_none() == !(Kernel::BUFFERS >> rank() & 1);
+            hall.found[index][rank()] = fits ? STATUS_OK : STATUS_INVALID_ARGUMENT;
             hall.size_bytes[index][rank()] = 0;
         }
-        u32 status = find(rank() == 0 ? input : rank() == 1 ? operand : output, looks, 3, command.grain());
+        u32 status = find(own, looks, 3, command.grain());
         if (status != STATUS_OK) return status;
         bool aliased = same(input, operand) || same(input, output) || same(operand, output);
         if (aliased && !Kernel::IN_PLACE) return STATUS_INVALID_ARGUMENT;

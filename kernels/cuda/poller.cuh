@@ -32,9 +32,11 @@ struct Poller {
         u64 reached = ~0ull;
         u32 looks = 0;
         for (u32 look = 0;; ++look) {
-            follow();
+            // Under way together with what the lanes bring.
+            u64 now = load_system(control + WANTED);
             any = false;
             if (state() == RUN || state() == STOP) look_at_lanes();
+            follow(now);
             if (reached != wanted && (state() == RUN || (is_quiet() && !any))) {
                 reached = wanted;
                 if (leave(reached)) return;
@@ -46,9 +48,9 @@ struct Poller {
     }
 
 private:
-    // Reads what the host wants, and tells the executors.
-    GB_MEMBER void follow() {
-        u64 now = shuffle_bits(load_system(control + WANTED), 0);
+    // Tells the executors what the host wants, as this lane of the warp saw it.
+    GB_MEMBER void follow(u64 seen) {
+        u64 now = shuffle_bits(seen, 0);
         if (now == wanted) return;
         wanted = now;
         if (Warp{}.rank() == 0) store_release_block(&hall.wanted, u32(now));
@@ -68,9 +70,9 @@ private:
 
     // Answers the host; whether the kernel is to end.
     GB_MEMBER bool leave(u64 reached) {
-        // The executors' completions, seen by the acquires of `is_quiet`, are the host's before this word is.
-        fence_system();
+        // The executors' completions, which the acquires of `is_quiet` saw, are the host's before this word is.
         sync_warp();
+        fence_system();
         bool ends = state() == EXIT || state() == STOP;
         u32 rank = Warp{}.rank();
         if (ends) {
@@ -100,27 +102,39 @@ private:
     GB_MEMBER void look_at_some(u32 first, u32 count) {
         u32 rank = Warp{}.rank();
         u32 depth = LOADS / count;
+        const u64 *from[LOADS];
         u64 words[LOADS];
+        u32 laps = 0;
+#pragma unroll
+        for (u32 load = 0, place = first, step = 0; load < LOADS; ++load) {
+            LaneWords lane = words_of(ring, lane_at(place));
+            u64 sequence = hall.next[place] + step * SLOTS_PER_LOAD + rank / SLOT_WORDS;
+            from[load] = lane.command(sequence) + rank % SLOT_WORDS;
+            laps |= u32(lane.lap(sequence)) << load;
+            // Loads that are left over look at the last lane beyond its share, and count for nothing.
+            if (++step == depth && place + 1 < first + count) {
+                step = 0;
+                ++place;
+            }
+        }
+        // Nothing of the loads is used before all are under way.
+#pragma unroll
+        for (u32 load = 0; load < LOADS; ++load) words[load] = load_system(from[load]);
         u32 fresh = 0;
 #pragma unroll
-        for (u32 load = 0; load < LOADS; ++load) {
-            words[load] = 0;
-            if (load / depth >= count) continue;
-            u32 place = first + load / depth;
-            LaneWords lane = words_of(ring, lane_at(place));
-            u64 sequence = hall.next[place] + load % depth * SLOTS_PER_LOAD + rank / SLOT_WORDS;
-            words[load] = load_system(lane.command(sequence) + rank % SLOT_WORDS);
-            fresh |= u32(tagged(words[load], lane.lap(sequence))) << load;
-        }
+        for (u32 load = 0; load < LOADS; ++load) fresh |= u32(tagged(words[load], laps >> load & 1)) << load;
         if (ballot(fresh != 0) == 0) return;
         u32 blocked = NO_SLOT;
 #pragma unroll
-        for (u32 load = 0; load < LOADS; ++load) {
-            u32 place = first + load / depth;
+        for (u32 load = 0, place = first, step = 0; load < LOADS; ++load) {
             u32 arrived = ballot(fresh >> load & 1);
-            for (u32 slot = 0; slot < SLOTS_PER_LOAD && place != blocked && load / depth < count; ++slot) {
+            for (u32 slot = 0; slot < SLOTS_PER_LOAD && place != blocked && step < depth; ++slot) {
                 bool whole = (arrived >> (slot * SLOT_WORDS) & 0xff) == 0xff;
                 if (!whole || !hand_over(place, words[load], slot)) blocked = place;
+            }
+            if (++step == depth && place + 1 < first + count) {
+                step = 0;
+                ++place;
             }
         }
     }
@@ -135,7 +149,11 @@ private:
             u32 executor = executor_of(u32(header));
             u32 at = hall.handing[executor];
             bool full = at - load_acquire_block(&hall.done[executor]) >= Hall::PLACES;
-            if (ballot(full) != 0) return false;
+            if (ballot(full) != 0) {
+                // There is more: the block is not quiet yet.
+                any = true;
+                return false;
+            }
             u64 *entry = hall.places[executor][at % Hall::PLACES];
             if (rank / SLOT_WORDS == slot) entry[rank % SLOT_WORDS] = word;
             if (rank == 0) {

@@ -71,8 +71,10 @@ GB_KERNEL(gb::BESIDE_THREADS_MAX) gpubridge_beside_grid(gb::Record *record, gb::
     note_start(record);
     Grid team;
     Answer answer{record->answer, 0, team.rank() == 0};
-    if (variant == ZERO_BYTES) return zero(team, record->call.output.words, record->call.output.count);
-    Beside<Grid> beside{team, record->call, answer};
+    // By value: what a kernel stores might be the call, as far as a compiler knows.
+    Call call = record->call;
+    if (variant == ZERO_BYTES) return zero(team, call.output.words, call.output.count);
+    Beside<Grid> beside{team, call, answer};
     with_kernel(variant, beside);
 }
 
@@ -84,7 +86,8 @@ GB_KERNEL(gb::BESIDE_THREADS_MAX) gpubridge_beside_block(gb::Record *record, gb:
     note_start(record);
     Block team{scratch};
     Answer answer{record->answer, 0, team.rank() == 0};
-    Beside<Block> beside{team, record->call, answer};
+    Call call = record->call;
+    Beside<Block> beside{team, call, answer};
     with_kernel(variant, beside);
     if (team.rank() == 0) record->answer_bytes = answer.bytes;
 }
@@ -93,7 +96,6 @@ GB_KERNEL(gb::BESIDE_THREADS_MAX) gpubridge_beside_block(gb::Record *record, gb:
 GB_KERNEL(32) gpubridge_beside_finish(gb::Record *record) {
     using namespace gb;
     if (thread_index() != 0) return;
-    u64 took = nanoseconds() - record->started_ns;
-    record->device_time_ns = took == 0 ? 1 : took > NO_SLOT ? NO_SLOT : u32(took);
+    record->device_time_ns = sampled_ns(nanoseconds() - record->started_ns);
     store_release_device(&record->done, record->begun);
 }

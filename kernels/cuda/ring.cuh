@@ -111,6 +111,9 @@ constexpr u32 REQUEST_LANE_SHIFT = 16;
 // The variant by which a block of memory is zeroed beside the ring; no kernel's.
 constexpr u32 ZERO_BYTES = 1;
 
+// A device time as a completion carries it: 0 would mean that nobody looked.
+GB_DEVICE u32 sampled_ns(u64 took) { return took == 0 ? 1 : took > ~0u ? ~0u : u32(took); }
+
 GB_DEVICE bool tagged(u64 word, bool tag) { return (word >> 63 == 1) == tag; }
 
 // A command as it was in its slot, with the bits that were displaced.
