@@ -9,6 +9,7 @@ use gpubridge_abstractions::{Error, ErrorKind, SharedMemory};
 
 use crate::driver::Shape;
 use crate::parameters::{HEARTBEAT, RECORD_BYTES, Request};
+use crate::results::RESTART;
 use crate::ring::Core;
 
 /// Between two looks at the kernel itself.
@@ -138,7 +139,7 @@ impl Pulse {
         if silent < core.cuda.heartbeat_limit {
             return Ok(());
         }
-        let why = format!("the ring's kernel has given no sign of life for {silent:?}");
+        let why = format!("the ring's kernel has given no sign of life for {silent:?}: {RESTART}");
         Err(Error::new(ErrorKind::DeviceLost, "cuda.ring", why))
     }
 }

@@ -1,5 +1,7 @@
 //! What a device reports of itself, without being opened.
 
+use std::env;
+
 use gpubridge_abstractions::{Capabilities, DeviceIndex, DeviceInfo, DeviceKind, DeviceStatus, Error, MemoryType};
 
 use crate::driver::{DeviceAttribute as Attribute, DeviceHandle, Driver};
@@ -52,6 +54,9 @@ pub(crate) fn why_unusable(device: DeviceHandle) -> Result<Option<&'static str>,
     }
     if !has(Attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH)? {
         return Ok(Some("it cannot promise that all blocks of a kernel run at once"));
+    }
+    if env::var_os("CUDA_LAUNCH_BLOCKING").is_some_and(|value| value != "0") {
+        return Ok(Some("CUDA_LAUNCH_BLOCKING is set, under which the launch of a ring never returns: unset it"));
     }
     // CU_COMPUTEMODE_PROHIBITED.
     if device.attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_MODE)? == 2 {

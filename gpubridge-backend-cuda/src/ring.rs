@@ -19,6 +19,7 @@ use crate::kernels::KernelSlots;
 use crate::parameters::{
     BLOCK_STATE_BYTES, BOUND_BYTES, CONTROL_WORDS, EXECUTORS_MAX, Parameters, REACHED, RECORD_BYTES, WANTED, Wanted,
 };
+use crate::results::RESTART;
 use crate::submit::CudaSubmitter;
 use crate::words::PinnedWords;
 
@@ -238,7 +239,7 @@ fn terminated(operation: &'static str) -> Error {
 }
 
 fn lost(operation: &'static str, why: &str) -> Error {
-    Error::new(ErrorKind::DeviceLost, operation, format!("the device stopped answering ({why}): open it again"))
+    Error::new(ErrorKind::DeviceLost, operation, format!("the device stopped answering: {why}: {RESTART}"))
 }
 
 fn timeout(operation: &'static str, deadline: Duration) -> Error {

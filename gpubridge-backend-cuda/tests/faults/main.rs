@@ -1,0 +1,17 @@
+//! What the suite cannot see: how the backend fails with its driver and its device, and that its windows lose nothing.
+//!
+//! Each case runs in a process of its own, on an emulated driver of its own settings (`tests/emulation/settings.hpp`). Without a
+//! C++ compiler every case is ignored with that reason; `GPUBRIDGE_REQUIRE=cuda` turns it into a failure.
+
+#[path = "../emulation/mod.rs"]
+mod emulation;
+
+mod device;
+mod errors;
+mod program;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    program::main(errors::CASES)
+}
