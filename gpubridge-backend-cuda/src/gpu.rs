@@ -158,23 +158,40 @@ impl Gpu {
             return Ok(address);
         }
         memory.heap(kind).shrink();
-        let free = self.context.free_memory_bytes()?;
-        let available = if kind == Kind::Device { free } else { u64::MAX };
-        let refuse = |source: Option<Error>| {
-            let why = format!("{size_bytes} bytes were asked for and {free} are available");
-            let error = Error::new(ErrorKind::OutOfMemory, "cuda.reserve", why);
-            source.into_iter().fold(error, Error::with_source)
+        let free = self.ask_free_bytes()?;
+        let (most, there) = match kind {
+            Kind::Device => (free, format!("and {free} are available")),
+            Kind::Pinned => {
+                (u64::MAX, format!("in page-locked memory, and {} are at hand", memory.pinned.free_bytes()))
+            }
         };
-        if size_bytes > available || memory.device.ranges().count() + memory.pinned.ranges().count() >= ARENAS_MAX {
-            return Err(refuse(None));
+        let refuse = |source: Option<Error>, what: &str| {
+            let why = format!("{size_bytes} bytes were asked for {there}{what}: release some, or ask for less");
+            let error = Error::new(ErrorKind::OutOfMemory, "cuda.reserve", why);
+            Err(source.into_iter().fold(error, Error::with_source))
+        };
+        if size_bytes > most {
+            return refuse(None, "");
         }
-        let grown = memory.heap(kind).grow(&self.context, size_bytes, available);
-        self.driver_free_bytes.store(self.context.free_memory_bytes()?, Ordering::Relaxed);
-        match grown {
-            Ok(()) => memory.heap(kind).take(size_bytes).ok_or_else(|| refuse(None)),
-            Err(error) if error.kind() == ErrorKind::OutOfMemory => Err(refuse(Some(error))),
+        if memory.device.ranges().count() + memory.pinned.ranges().count() >= ARENAS_MAX {
+            return refuse(None, &format!(", but memory is in {ARENAS_MAX} pieces already, the most"));
+        }
+        let grown = memory.heap(kind).grow(&self.context, size_bytes, most);
+        self.ask_free_bytes()?;
+        match grown.map(|()| memory.heap(kind).take(size_bytes)) {
+            Ok(Some(address)) => Ok(address),
+            Ok(None) => refuse(None, ""),
+            Err(error) if error.kind() == ErrorKind::OutOfMemory => refuse(Some(error), ""),
             Err(error) => Err(error),
         }
+    }
+
+    /// Asks the driver what it has free, which is what it has until it is asked again. No ring runs.
+    fn ask_free_bytes(&self) -> Result<u64, Error> {
+        let free = self.context.free_memory_bytes()?;
+        // Relaxed: a figure.
+        self.driver_free_bytes.store(free, Ordering::Relaxed);
+        Ok(free)
     }
 
     /// Does `work` while no ring runs: those that do are parked before, and go on afterwards where they were.

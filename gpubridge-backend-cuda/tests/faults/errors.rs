@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use gpubridge_abstractions::{Backend, DeviceStatus, ErrorKind, RingConfig};
+use gpubridge_abstractions::{Backend, DeviceStatus, ErrorKind, MemoryType, RingConfig};
 use ringkernel_tests::lane::Bench;
 
-use crate::device::{RING, backend, open, refused, try_open};
+use crate::device::{MIB, RING, backend, open, refused, try_open};
 use crate::program::{Case, End};
 
 pub const CASES: &[Case] = &[
@@ -21,6 +21,9 @@ pub const CASES: &[Case] = &[
     Case::new("errors::no_jit_compiler", "fail=cuModuleLoadData:1:221", no_jit_compiler),
     Case::new("errors::device_busy", "fail=cuDevicePrimaryCtxRetain:1:46", device_busy),
     Case::new("errors::out_of_memory_when_opened", "fail=cuDevicePrimaryCtxRetain:1:2", out_of_memory_when_opened),
+    Case::new("errors::out_of_memory", "memory=268435456", out_of_memory),
+    Case::new("errors::the_last_bytes", "memory=100663296,fail=cuMemAlloc:3:2", the_last_bytes),
+    Case::new("errors::pinned_out_of_memory", "fail=cuMemHostAlloc:1:2", pinned_out_of_memory),
     Case::new("errors::a_launch_fails", "fail=cuLaunchCooperativeKernel:1:701", a_launch_fails),
     Case::new("errors::rings_too_many", "sms=16", rings_too_many),
 ];
@@ -96,6 +99,48 @@ fn device_busy(_: &Path) -> End {
 
 fn out_of_memory_when_opened(_: &Path) -> End {
     opens_later(ErrorKind::OutOfMemory, &["CUDA_ERROR_OUT_OF_MEMORY (2)", "end other programs"])
+}
+
+/// Goal: a reserve that does not fit says the numbers, and takes nothing: neither memory nor the report of it.
+fn out_of_memory(_: &Path) -> End {
+    let device = open();
+    let reserve = |size_bytes| device.reserve(size_bytes, MemoryType::Default);
+    drop(reserve(80 * MIB).expect("it fits"));
+    let before = device.info().available_memory_bytes;
+    for _ in 0..3 {
+        let too_much = (300 * MIB).to_string();
+        let error = refused(reserve(300 * MIB), ErrorKind::OutOfMemory, &[&too_much, "bytes were asked for"]);
+        assert!(error.message().contains(&before.to_string()), "what is available is {before}: {error}");
+        assert_eq!(device.info().available_memory_bytes, before);
+    }
+    let buffers = [reserve(100 * MIB).expect("it fits"), reserve(100 * MIB).expect("it fits")];
+    refused(reserve(100 * MIB), ErrorKind::OutOfMemory, &["bytes were asked for"]);
+    assert_eq!(device.info().available_memory_bytes, before - 200 * MIB);
+    drop(buffers);
+    assert_eq!(device.info().available_memory_bytes, before);
+    reserve(before / 4096 * 4096).expect("all of it fits");
+    End::Passed
+}
+
+/// Goal: what is asked for is had where a large piece around it is not.
+fn the_last_bytes(_: &Path) -> End {
+    let device = open();
+    let first = device.reserve(70 * MIB, MemoryType::Default).expect("it fits");
+    // The third request of the driver's memory, a kernel's record being the first, is for all that is left.
+    let second = device.reserve(MIB, MemoryType::Default).expect("it fits");
+    assert_ne!(first.address(), second.address());
+    End::Passed
+}
+
+fn pinned_out_of_memory(_: &Path) -> End {
+    let device = open();
+    let before = device.info().available_memory_bytes;
+    let words = [(70 * MIB).to_string(), "page-locked".to_owned()];
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    refused(device.reserve(70 * MIB, MemoryType::Pinned), ErrorKind::OutOfMemory, &words);
+    drop(device.reserve(70 * MIB, MemoryType::Pinned).expect("it fits"));
+    assert_eq!(device.info().available_memory_bytes, before, "the host's memory is none of the device's");
+    End::Passed
 }
 
 fn a_launch_fails(_: &Path) -> End {
