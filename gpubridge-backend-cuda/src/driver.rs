@@ -139,7 +139,7 @@ impl DeviceHandle {
 pub(crate) struct Context {
     device: DeviceHandle,
     context: sys::CUcontext,
-    lost: AtomicBool,
+    lost: Arc<AtomicBool>,
 }
 
 // SAFETY: the driver's contexts may be used by any thread; each call makes it current first.
@@ -153,12 +153,17 @@ impl Context {
         // SAFETY: `context` is the out parameter; given back in `drop`.
         let result = unsafe { sys::cuDevicePrimaryCtxRetain(&raw mut context, device.0) };
         check(result, "cuda.open", "opening the device")?;
-        Ok(Arc::new(Self { device, context, lost: AtomicBool::new(false) }))
+        Ok(Arc::new(Self { device, context, lost: Arc::default() }))
     }
 
     /// Whether the device stopped answering: no call goes to the driver any more.
     pub(crate) fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Says so when the context is gone.
+    pub(crate) fn loss(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.lost)
     }
 
     /// States that it did.

@@ -36,7 +36,11 @@ pub(crate) fn device_info(driver: Driver, ordinal: u32, has_kernels: bool) -> Re
         ],
         warp_size: attribute(Attribute::CU_DEVICE_ATTRIBUTE_WARP_SIZE)?,
         capabilities,
-        status: if why_unusable(device)?.is_some() { DeviceStatus::Unavailable } else { DeviceStatus::Available },
+        status: match why_unusable(device)? {
+            _ if Gpu::is_lost(ordinal) => DeviceStatus::Lost,
+            Some(_) => DeviceStatus::Unavailable,
+            None => DeviceStatus::Available,
+        },
     })
 }
 

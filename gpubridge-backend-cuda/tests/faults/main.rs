@@ -9,9 +9,12 @@ mod emulation;
 mod device;
 mod errors;
 mod program;
+mod shared;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    program::main(errors::CASES)
+    // Those that wait for long come first: others run meanwhile.
+    let cases = [errors::CASES, shared::CASES];
+    program::main(&cases.concat())
 }
