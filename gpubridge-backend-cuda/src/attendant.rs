@@ -130,8 +130,9 @@ impl Pulse {
     /// `DeviceLost` when a heart has not beaten for as long as the configuration allows.
     fn feel(&mut self, core: &Core) -> Result<(), Error> {
         let now: Vec<u64> = core.control_words(HEARTBEAT).collect();
-        let beats = now.iter().zip(&self.last).all(|(now, last)| now != last);
-        if beats || core.is_parked() {
+        // A block that has left, as it was told, has no heart to beat.
+        let alive = now.iter().zip(&self.last).zip(core.left()).all(|((now, last), left)| now != last || left);
+        if alive {
             (self.last, self.since) = (now, Instant::now());
             return Ok(());
         }

@@ -10,11 +10,13 @@ mod device;
 mod errors;
 mod program;
 mod shared;
+mod stops;
+mod windows;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Those that wait for long come first: others run meanwhile.
-    let cases = [errors::CASES, shared::CASES];
+    let cases = [windows::CASES, stops::CASES, errors::CASES, shared::CASES];
     program::main(&cases.concat())
 }
