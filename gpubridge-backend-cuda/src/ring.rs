@@ -280,8 +280,14 @@ impl Core {
     /// Answers what is pending: the device stopped answering.
     pub(crate) fn lose(&self, why: &Error) {
         self.gpu.context.lose();
+        let mut life = self.life.lock();
+        // No call of the driver: a kernel that still looks ends, and does not keep the process from ending.
+        let word = life.word(Wanted::Abandon);
+        self.tell(word);
         self.completions.iter().for_each(HostCompletions::device_lost);
-        self.end(self.life.lock(), End::Lost(why.to_string()));
+        let why = why.to_string();
+        let said = why.strip_suffix(RESTART).map_or(&*why, |why| why.trim_end_matches(": "));
+        self.end(life, End::Lost(said.to_owned()));
     }
 
     fn end(&self, mut life: MutexGuard<'_, Life>, end: End) {

@@ -35,7 +35,8 @@ struct Poller {
             follow();
             any = false;
             if (state() == RUN || state() == STOP) look_at_lanes();
-            if (reached != wanted && (state() == RUN || (is_quiet() && !any))) {
+            bool at_once = state() == RUN || state() == ABANDON;
+            if (reached != wanted && (at_once || (is_quiet() && !any))) {
                 reached = wanted;
                 if (leave(reached)) return;
             }
@@ -71,7 +72,7 @@ private:
         // The executors' completions, seen by the acquires of `is_quiet`, are the host's before this word is.
         fence_system();
         sync_warp();
-        bool ends = state() == EXIT || state() == STOP;
+        bool ends = state() == EXIT || state() == STOP || state() == ABANDON;
         u32 rank = Warp{}.rank();
         if (ends) {
             for (u32 place = rank; place < lanes; place += WARP) ring.blocks[block_index()].next[place] = hall.next[place];

@@ -8,6 +8,7 @@ mod emulation;
 
 mod device;
 mod errors;
+mod lost;
 mod program;
 mod shared;
 mod stops;
@@ -17,6 +18,6 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Those that wait for long come first: others run meanwhile.
-    let cases = [windows::CASES, stops::CASES, errors::CASES, shared::CASES];
+    let cases = [windows::CASES, stops::CASES, errors::CASES, lost::CASES, shared::CASES];
     program::main(&cases.concat())
 }
