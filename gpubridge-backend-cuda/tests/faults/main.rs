@@ -8,16 +8,18 @@ mod emulation;
 
 mod device;
 mod errors;
+mod held;
 mod lost;
 mod program;
 mod shared;
 mod stops;
+mod sweep;
 mod windows;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Those that wait for long come first: others run meanwhile.
-    let cases = [windows::CASES, stops::CASES, errors::CASES, lost::CASES, shared::CASES];
+    let cases = [windows::CASES, sweep::CASES, stops::CASES, errors::CASES, lost::CASES, held::CASES, shared::CASES];
     program::main(&cases.concat())
 }
