@@ -9,6 +9,7 @@ use gpubridge_abstractions::{Error, ErrorKind, SharedMemory};
 
 use crate::driver::Shape;
 use crate::parameters::{HEARTBEAT, RECORD_BYTES, Request};
+use crate::results::RESTART;
 use crate::ring::Core;
 
 /// Between two looks at the kernel itself.
@@ -129,8 +130,9 @@ impl Pulse {
     /// `DeviceLost` when a heart has not beaten for as long as the configuration allows.
     fn feel(&mut self, core: &Core) -> Result<(), Error> {
         let now: Vec<u64> = core.control_words(HEARTBEAT).collect();
-        let beats = now.iter().zip(&self.last).all(|(now, last)| now != last);
-        if beats || core.is_parked() {
+        // A block that has left, as it was told, has no heart to beat.
+        let alive = now.iter().zip(&self.last).zip(core.left()).all(|((now, last), left)| now != last || left);
+        if alive {
             (self.last, self.since) = (now, Instant::now());
             return Ok(());
         }
@@ -138,7 +140,7 @@ impl Pulse {
         if silent < core.cuda.heartbeat_limit {
             return Ok(());
         }
-        let why = format!("the ring's kernel has given no sign of life for {silent:?}");
+        let why = format!("the ring's kernel has given no sign of life for {silent:?}: {RESTART}");
         Err(Error::new(ErrorKind::DeviceLost, "cuda.ring", why))
     }
 }

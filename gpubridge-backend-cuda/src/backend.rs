@@ -1,6 +1,5 @@
 //! The backend and its devices.
 
-use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -77,10 +76,6 @@ impl Backend for CudaBackend {
         }
         if let Some(why) = report::why_unusable(driver.device(index.0)?)? {
             return refuse(ErrorKind::Unsupported, format!("device {index} cannot run a ring: {why}"));
-        }
-        if env::var_os("CUDA_LAUNCH_BLOCKING").is_some_and(|value| value != "0") {
-            let why = "CUDA_LAUNCH_BLOCKING is set, under which the launch of a ring never returns: unset it";
-            return refuse(ErrorKind::Unsupported, why.to_owned());
         }
         let kernels = Arc::new(KernelSlots::new(self.library.clone()));
         let info = report::device_info(driver, index.0, !kernels.declarations().is_empty())?;

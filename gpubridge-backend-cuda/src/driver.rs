@@ -13,6 +13,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute, CUresult};
 use gpubridge_abstractions::{Error, ErrorKind};
 
+use crate::results::{RESTART, meaning};
+
 /// The oldest driver that is served, as the driver counts: CUDA 12.0.
 const OLDEST_DRIVER: c_int = 12_000;
 
@@ -42,8 +44,14 @@ impl Driver {
         // SAFETY: may be called at any time, by any thread, and again.
         match unsafe { sys::cuInit(0) } {
             CUresult::CUDA_SUCCESS => {}
-            CUresult::CUDA_ERROR_NO_DEVICE => return refuse("the CUDA driver finds no device".into()),
-            other => return refuse(format!("the CUDA driver does not start: {}", describe(other))),
+            other => {
+                let does_not =
+                    if other == CUresult::CUDA_ERROR_NO_DEVICE { "finds no device" } else { "does not start" };
+                // Of a device that is lost there is nothing to say before there is one.
+                let (kind, advice) = meaning(other as u32);
+                let advice = if kind == ErrorKind::DeviceLost { "see whether nvidia-smi works" } else { advice };
+                return refuse(format!("the CUDA driver {does_not}: {}: {advice}", describe(other)));
+            }
         }
         let version = Self(()).version()?;
         if version < OLDEST_DRIVER {
@@ -131,7 +139,7 @@ impl DeviceHandle {
 pub(crate) struct Context {
     device: DeviceHandle,
     context: sys::CUcontext,
-    lost: AtomicBool,
+    lost: Arc<AtomicBool>,
 }
 
 // SAFETY: the driver's contexts may be used by any thread; each call makes it current first.
@@ -145,12 +153,17 @@ impl Context {
         // SAFETY: `context` is the out parameter; given back in `drop`.
         let result = unsafe { sys::cuDevicePrimaryCtxRetain(&raw mut context, device.0) };
         check(result, "cuda.open", "opening the device")?;
-        Ok(Arc::new(Self { device, context, lost: AtomicBool::new(false) }))
+        Ok(Arc::new(Self { device, context, lost: Arc::default() }))
     }
 
     /// Whether the device stopped answering: no call goes to the driver any more.
     pub(crate) fn is_lost(&self) -> bool {
         self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Says so when the context is gone.
+    pub(crate) fn loss(&self) -> Arc<AtomicBool> {
+        Arc::clone(&self.lost)
     }
 
     /// States that it did.
@@ -167,7 +180,7 @@ impl Context {
         call: impl FnOnce() -> CUresult,
     ) -> Result<(), Error> {
         if self.is_lost() {
-            let why = format!("{what}: the device stopped answering; restart the process to open it again");
+            let why = format!("{what}: the device stopped answering: {RESTART}");
             return Err(Error::new(ErrorKind::DeviceLost, operation, why));
         }
         // SAFETY: the context is retained as long as `self` lives.
@@ -447,35 +460,11 @@ impl Drop for PinnedMemory {
 
 /// An error for a result that is none of success, of the kind that a caller can act on.
 fn check(result: CUresult, operation: &'static str, what: &str) -> Result<(), Error> {
-    use CUresult as R;
-    let kind = match result {
-        R::CUDA_SUCCESS => return Ok(()),
-        R::CUDA_ERROR_OUT_OF_MEMORY => ErrorKind::OutOfMemory,
-        R::CUDA_ERROR_INVALID_VALUE => ErrorKind::InvalidArgument,
-        R::CUDA_ERROR_INVALID_PTX
-        | R::CUDA_ERROR_UNSUPPORTED_PTX_VERSION
-        | R::CUDA_ERROR_NO_BINARY_FOR_GPU
-        | R::CUDA_ERROR_JIT_COMPILER_NOT_FOUND
-        | R::CUDA_ERROR_NOT_SUPPORTED
-        | R::CUDA_ERROR_NO_DEVICE
-        | R::CUDA_ERROR_DEVICE_UNAVAILABLE
-        | R::CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE => ErrorKind::Unsupported,
-        // After these the context is of no use.
-        R::CUDA_ERROR_ILLEGAL_ADDRESS
-        | R::CUDA_ERROR_LAUNCH_TIMEOUT
-        | R::CUDA_ERROR_HARDWARE_STACK_ERROR
-        | R::CUDA_ERROR_ILLEGAL_INSTRUCTION
-        | R::CUDA_ERROR_MISALIGNED_ADDRESS
-        | R::CUDA_ERROR_INVALID_ADDRESS_SPACE
-        | R::CUDA_ERROR_INVALID_PC
-        | R::CUDA_ERROR_LAUNCH_FAILED
-        | R::CUDA_ERROR_ECC_UNCORRECTABLE
-        | R::CUDA_ERROR_CONTEXT_IS_DESTROYED
-        | R::CUDA_ERROR_DEINITIALIZED
-        | R::CUDA_ERROR_UNKNOWN => ErrorKind::DeviceLost,
-        _ => ErrorKind::Io,
-    };
-    Err(Error::new(kind, operation, format!("{what} failed: {}", describe(result))))
+    if result == CUresult::CUDA_SUCCESS {
+        return Ok(());
+    }
+    let (kind, advice) = meaning(result as u32);
+    Err(Error::new(kind, operation, format!("{what} failed: {}: {advice}", describe(result))))
 }
 
 /// A result's name and number.

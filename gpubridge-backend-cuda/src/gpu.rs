@@ -1,18 +1,19 @@
 //! One GPU as all devices and rings of this process share it: context, kernels, memory, and the window in which the driver
 //! may be asked for more.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops::Bound;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{Error, ErrorKind};
-use parking_lot::{Mutex, RwLock};
+use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::driver::{Context, DeviceAttribute, Driver, Function, Module, Shape, Stream};
 use crate::heap::{Heap, Kind};
 use crate::parameters::{ARENAS_MAX, RECORD_BYTES};
+use crate::results::RESTART;
 use crate::ring::Core;
 
 /// The kernels, generated from `kernels/cuda`.
@@ -20,8 +21,42 @@ const PTX: &str = gpubridge_kernels::cuda::PTX;
 /// How long a window waits for the rings to park.
 const WINDOW_DEADLINE: Duration = Duration::from_secs(10);
 
-/// The GPUs that are open, by number: a second device of one, or a ring that outlives its device, finds the first one's.
-static OPEN: Mutex<Option<HashMap<u32, Weak<Gpu>>>> = Mutex::new(None);
+/// How long opening waits for the same GPU's last device to close.
+const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
+
+/// What this process knows of a GPU.
+#[derive(Debug)]
+enum Known {
+    /// It is open, or being closed: a second device of one, or a ring that outlives its device, finds the first one's.
+    Open(Weak<Gpu>),
+    /// It stopped answering. There may be a kernel on it still, and what was made in its context is there for good.
+    Lost,
+}
+
+/// The GPUs, by number.
+static KNOWN: Mutex<BTreeMap<u32, Known>> = Mutex::new(BTreeMap::new());
+/// One of them was closed.
+static CLOSED: Condvar = Condvar::new();
+
+/// That a GPU is open. Dropped last: another one is opened only when nothing of this one calls the driver any more.
+#[derive(Debug)]
+struct Presence {
+    ordinal: u32,
+    is_lost: Arc<AtomicBool>,
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        let mut known = KNOWN.lock();
+        // Relaxed: nobody else has the GPU any more.
+        if self.is_lost.load(Ordering::Relaxed) {
+            known.insert(self.ordinal, Known::Lost);
+        } else {
+            known.remove(&self.ordinal);
+        }
+        CLOSED.notify_all();
+    }
+}
 
 /// The module's kernels.
 #[derive(Clone, Copy, Debug)]
@@ -76,25 +111,56 @@ pub(crate) struct Gpu {
     buffers: RwLock<BTreeMap<u64, u64>>,
     // The rings there are. Whoever holds the guard keeps others from launching, and from another window.
     rings: Mutex<Vec<Weak<Core>>>,
+    _presence: Presence,
 }
 
 impl Gpu {
     /// The GPU with this number, opened unless it is.
     pub(crate) fn open(driver: Driver, ordinal: u32) -> Result<Arc<Self>, Error> {
-        let mut open = OPEN.lock();
-        let open = open.get_or_insert_default();
-        if let Some(gpu) = open.get(&ordinal).and_then(Weak::upgrade) {
-            return Ok(gpu);
+        let refuse = |kind, why: String| Err(Error::new(kind, "cuda.open", why));
+        let lost = || refuse(ErrorKind::DeviceLost, format!("device {ordinal} stopped answering: {RESTART}"));
+        let until = Instant::now() + CLOSE_DEADLINE;
+        let mut known = KNOWN.lock();
+        loop {
+            match known.get(&ordinal) {
+                None => break,
+                Some(Known::Lost) => return lost(),
+                Some(Known::Open(gpu)) => match gpu.upgrade() {
+                    Some(gpu) if gpu.context.is_lost() => {
+                        // Released first: this may be the last one that holds the GPU.
+                        drop(known);
+                        return lost();
+                    }
+                    Some(gpu) => return Ok(gpu),
+                    None if CLOSED.wait_until(&mut known, until).timed_out() => {
+                        let why = format!("device {ordinal} is still being closed after {CLOSE_DEADLINE:?}: try again");
+                        return refuse(ErrorKind::Timeout, why);
+                    }
+                    None => {}
+                },
+            }
         }
         let gpu = Arc::new(Self::new(driver, ordinal)?);
-        open.insert(ordinal, Arc::downgrade(&gpu));
+        known.insert(ordinal, Known::Open(Arc::downgrade(&gpu)));
         Ok(gpu)
     }
 
     /// The memory that is free now of the GPU with this number, if it is open.
     pub(crate) fn available_bytes_if_open(ordinal: u32) -> Option<u64> {
-        let gpu = OPEN.lock().as_ref()?.get(&ordinal)?.upgrade()?;
-        Some(gpu.available_bytes())
+        Self::if_open(ordinal).map(|gpu| gpu.available_bytes())
+    }
+
+    /// Whether the GPU with this number stopped answering.
+    pub(crate) fn is_lost(ordinal: u32) -> bool {
+        matches!(KNOWN.lock().get(&ordinal), Some(Known::Lost))
+            || Self::if_open(ordinal).is_some_and(|gpu| gpu.context.is_lost())
+    }
+
+    fn if_open(ordinal: u32) -> Option<Arc<Self>> {
+        match KNOWN.lock().get(&ordinal) {
+            Some(Known::Open(gpu)) => gpu.upgrade(),
+            _ => None,
+        }
     }
 
     fn new(driver: Driver, ordinal: u32) -> Result<Self, Error> {
@@ -117,6 +183,7 @@ impl Gpu {
         warm_up(&context, &utility, functions)?;
         let free = context.free_memory_bytes()?;
         let memory = Memory { device: Heap::new(Kind::Device), pinned: Heap::new(Kind::Pinned) };
+        let presence = Presence { ordinal, is_lost: context.loss() };
         Ok(Self {
             memory: Mutex::new(memory),
             utility,
@@ -127,6 +194,7 @@ impl Gpu {
             driver_free_bytes: AtomicU64::new(free),
             buffers: RwLock::default(),
             rings: Mutex::default(),
+            _presence: presence,
         })
     }
 
@@ -158,23 +226,40 @@ impl Gpu {
             return Ok(address);
         }
         memory.heap(kind).shrink();
-        let free = self.context.free_memory_bytes()?;
-        let available = if kind == Kind::Device { free } else { u64::MAX };
-        let refuse = |source: Option<Error>| {
-            let why = format!("{size_bytes} bytes were asked for and {free} are available");
-            let error = Error::new(ErrorKind::OutOfMemory, "cuda.reserve", why);
-            source.into_iter().fold(error, Error::with_source)
+        let free = self.ask_free_bytes()?;
+        let (most, there) = match kind {
+            Kind::Device => (free, format!("and {free} are available")),
+            Kind::Pinned => {
+                (u64::MAX, format!("in page-locked memory, and {} are at hand", memory.pinned.free_bytes()))
+            }
         };
-        if size_bytes > available || memory.device.ranges().count() + memory.pinned.ranges().count() >= ARENAS_MAX {
-            return Err(refuse(None));
+        let refuse = |source: Option<Error>, what: &str| {
+            let why = format!("{size_bytes} bytes were asked for {there}{what}: release some, or ask for less");
+            let error = Error::new(ErrorKind::OutOfMemory, "cuda.reserve", why);
+            Err(source.into_iter().fold(error, Error::with_source))
+        };
+        if size_bytes > most {
+            return refuse(None, "");
         }
-        let grown = memory.heap(kind).grow(&self.context, size_bytes, available);
-        self.driver_free_bytes.store(self.context.free_memory_bytes()?, Ordering::Relaxed);
-        match grown {
-            Ok(()) => memory.heap(kind).take(size_bytes).ok_or_else(|| refuse(None)),
-            Err(error) if error.kind() == ErrorKind::OutOfMemory => Err(refuse(Some(error))),
+        if memory.device.ranges().count() + memory.pinned.ranges().count() >= ARENAS_MAX {
+            return refuse(None, &format!(", but memory is in {ARENAS_MAX} pieces already, the most"));
+        }
+        let grown = memory.heap(kind).grow(&self.context, size_bytes, most);
+        self.ask_free_bytes()?;
+        match grown.map(|()| memory.heap(kind).take(size_bytes)) {
+            Ok(Some(address)) => Ok(address),
+            Ok(None) => refuse(None, ""),
+            Err(error) if error.kind() == ErrorKind::OutOfMemory => refuse(Some(error), ""),
             Err(error) => Err(error),
         }
+    }
+
+    /// Asks the driver what it has free, which is what it has until it is asked again. No ring runs.
+    fn ask_free_bytes(&self) -> Result<u64, Error> {
+        let free = self.context.free_memory_bytes()?;
+        // Relaxed: a figure.
+        self.driver_free_bytes.store(free, Ordering::Relaxed);
+        Ok(free)
     }
 
     /// Does `work` while no ring runs: those that do are parked before, and go on afterwards where they were.

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use gpubridge_abstractions::Error;
+use gpubridge_abstractions::{Error, ErrorKind};
 
-use crate::arena::{Arena, rounded};
+use crate::arena::{ALIGNMENT, Arena, rounded};
 use crate::driver::{Context, DeviceMemory, PinnedMemory};
 
 /// What the driver is asked for at least.
@@ -21,6 +21,14 @@ pub(crate) enum Kind {
     Device,
     /// In the host, page-locked, mapped into the device.
     Pinned,
+}
+
+/// How large a piece is asked for, where so many bytes are needed, so many are there and the driver has so many.
+///
+/// Half as much as there is at the least: the kernel is told of a few pieces only, and these are to be all of a large device.
+fn piece_bytes(needed_bytes: u64, held_bytes: u64, most_bytes: u64) -> u64 {
+    let wanted = PIECE_BYTES.max(held_bytes / 2).min(most_bytes);
+    needed_bytes.max(wanted / ALIGNMENT * ALIGNMENT)
 }
 
 #[derive(Debug)]
@@ -57,7 +65,16 @@ impl Heap {
     /// as far as it has `most_bytes`. No ring runs.
     pub(crate) fn grow(&mut self, context: &Arc<Context>, size_bytes: u64, most_bytes: u64) -> Result<(), Error> {
         let needed = rounded(size_bytes).unwrap_or(u64::MAX);
-        let size = needed.max(PIECE_BYTES.min(most_bytes / 256 * 256));
+        let held = self.ranges().map(|[first, end]| end - first).sum();
+        let size = piece_bytes(needed, held, most_bytes);
+        // What is free need not be so in one piece, and of the last of it the driver keeps some.
+        self.add_piece(context, size).or_else(|error| {
+            let is_large = error.kind() == ErrorKind::OutOfMemory && size > needed;
+            if is_large { self.add_piece(context, needed) } else { Err(error) }
+        })
+    }
+
+    fn add_piece(&mut self, context: &Arc<Context>, size: u64) -> Result<(), Error> {
         let piece = match self.kind {
             Kind::Device => Piece::Device(context.allocate(size)?),
             Kind::Pinned => Piece::Pinned(context.allocate_pinned(size)?),
@@ -95,5 +112,32 @@ impl Heap {
             Piece::Pinned(memory) => Some((memory, usize::try_from(address - first).ok()?)),
             Piece::Device(_) => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::parameters::ARENAS_MAX;
+
+    /// Goal: a device of 256 GiB is taken in fewer pieces than a ring can be told of, though each time little is needed.
+    #[test]
+    fn a_large_device_takes_few_pieces() {
+        let (mut free, mut held, mut pieces) = (256_u64 << 30, 0, 0);
+        while free > PIECE_BYTES {
+            let size = piece_bytes(PIECE_BYTES, held, free);
+            (free, held, pieces) = (free - size, held + size, pieces + 1);
+        }
+        assert!(pieces <= ARENAS_MAX * 3 / 4, "{pieces} pieces");
+    }
+
+    /// Goal: what is needed is asked for, whatever else holds.
+    #[test]
+    fn what_is_needed_is_asked_for() {
+        assert_eq!(piece_bytes(256, 0, 1 << 40), PIECE_BYTES);
+        assert_eq!(piece_bytes(256, 0, 1000), 768);
+        assert_eq!(piece_bytes(1 << 30, 0, 1 << 40), 1 << 30);
+        assert_eq!(piece_bytes(256, 4 << 30, 1 << 40), 2 << 30);
+        assert_eq!(piece_bytes(256, 4 << 30, 0), 256);
     }
 }

@@ -25,6 +25,7 @@ mod parameters;
 #[cfg(feature = "probe")]
 pub mod probe;
 mod report;
+mod results;
 mod ring;
 mod submit;
 mod words;

@@ -31,6 +31,8 @@ pub(crate) enum Wanted {
     Exit = 2,
     /// What was begun is ended, all else is cancelled, and the kernel ends for good.
     Stop = 3,
+    /// The kernel ends at once, whatever was begun: the device counts as lost.
+    Abandon = 4,
 }
 
 /// One lane: its words, its allocation table, its records.

@@ -1,5 +1,7 @@
 //! What a device reports of itself, without being opened.
 
+use std::env;
+
 use gpubridge_abstractions::{Capabilities, DeviceIndex, DeviceInfo, DeviceKind, DeviceStatus, Error, MemoryType};
 
 use crate::driver::{DeviceAttribute as Attribute, DeviceHandle, Driver};
@@ -34,7 +36,11 @@ pub(crate) fn device_info(driver: Driver, ordinal: u32, has_kernels: bool) -> Re
         ],
         warp_size: attribute(Attribute::CU_DEVICE_ATTRIBUTE_WARP_SIZE)?,
         capabilities,
-        status: if why_unusable(device)?.is_some() { DeviceStatus::Unavailable } else { DeviceStatus::Available },
+        status: match why_unusable(device)? {
+            _ if Gpu::is_lost(ordinal) => DeviceStatus::Lost,
+            Some(_) => DeviceStatus::Unavailable,
+            None => DeviceStatus::Available,
+        },
     })
 }
 
@@ -52,6 +58,9 @@ pub(crate) fn why_unusable(device: DeviceHandle) -> Result<Option<&'static str>,
     }
     if !has(Attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH)? {
         return Ok(Some("it cannot promise that all blocks of a kernel run at once"));
+    }
+    if env::var_os("CUDA_LAUNCH_BLOCKING").is_some_and(|value| value != "0") {
+        return Ok(Some("CUDA_LAUNCH_BLOCKING is set, under which the launch of a ring never returns: unset it"));
     }
     // CU_COMPUTEMODE_PROHIBITED.
     if device.attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_MODE)? == 2 {

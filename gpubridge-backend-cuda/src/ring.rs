@@ -19,6 +19,7 @@ use crate::kernels::KernelSlots;
 use crate::parameters::{
     BLOCK_STATE_BYTES, BOUND_BYTES, CONTROL_WORDS, EXECUTORS_MAX, Parameters, REACHED, RECORD_BYTES, WANTED, Wanted,
 };
+use crate::results::RESTART;
 use crate::submit::CudaSubmitter;
 use crate::words::PinnedWords;
 
@@ -37,9 +38,29 @@ struct Life {
     /// What is wanted, as the control words say it: it counts, so that each wish has an answer of its own.
     desired: u64,
     count: u64,
-    /// Somebody has a window open, or waits for one: the control words say [`Wanted::Exit`] meanwhile.
-    parked: bool,
+    told: Told,
+    /// Somebody has a window open, or waits for one: a kernel that has ended is not launched again meanwhile.
+    in_window: bool,
     end: Option<End>,
+}
+
+/// What the control words say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// What is desired.
+    Desired,
+    /// To hold, by this word, for a window: all blocks are there, and may be told anything else.
+    Hold(u64),
+    /// To end, for a window: some blocks may have left, so nothing else can be told before the kernel is launched again.
+    Exit,
+}
+
+impl Life {
+    /// A word of its own for a wish.
+    fn word(&mut self, wanted: Wanted) -> u64 {
+        self.count += 1;
+        self.count << 8 | wanted as u64
+    }
 }
 
 /// How a ring ended.
@@ -101,10 +122,11 @@ impl Core {
     fn want(&self, wanted: Wanted, operation: &'static str) -> Result<u64, Error> {
         let mut life = self.life.lock();
         self.check_alive(&life, wanted, operation)?;
-        if state_of(life.desired) != wanted as u8 {
-            life.count += 1;
-            life.desired = life.count << 8 | wanted as u64;
-            if !life.parked {
+        if state_of(life.desired) != wanted as u8 && life.end.is_none() {
+            life.desired = life.word(wanted);
+            // A ring that is to stop does so without a window, and cancels at once what waits.
+            if life.told == Told::Desired || matches!(life.told, Told::Hold(_)) && wanted == Wanted::Stop {
+                life.told = Told::Desired;
                 self.tell(life.desired);
             }
         }
@@ -152,29 +174,42 @@ impl Core {
 
     /// Has these rings parked: their kernels end as soon as what was begun is ended.
     ///
+    /// In two steps: blocks that have left cannot be told to go on, so none leaves before all have nothing begun.
+    ///
     /// # Errors
     /// `Timeout` when one does not. [`Core::go_on`] is to be called either way.
     pub(crate) fn park_all(rings: &[Arc<Self>], deadline: Duration) -> Result<(), Error> {
         let until = Instant::now() + deadline;
-        for ring in rings {
-            let mut life = ring.life.lock();
-            if life.end.is_some() {
-                continue;
-            }
-            life.parked = true;
-            life.count += 1;
-            ring.tell(life.count << 8 | Wanted::Exit as u64);
+        rings.iter().for_each(|ring| ring.tell_to_hold());
+        wait_for_each(rings, until, Self::holds)?;
+        rings.iter().for_each(|ring| ring.tell_to_exit());
+        wait_for_each(rings, until, Self::is_at_rest)
+    }
+
+    fn tell_to_hold(&self) {
+        let mut life = self.life.lock();
+        life.in_window = true;
+        // A ring that is to stop ends by itself.
+        if life.end.is_none() && life.told == Told::Desired && state_of(life.desired) != Wanted::Stop as u8 {
+            let word = life.word(Wanted::Hold);
+            life.told = Told::Hold(word);
+            self.tell(word);
         }
-        for ring in rings {
-            while !ring.is_at_rest()? {
-                if Instant::now() >= until {
-                    let why = "a ring does not park: work beside it has not ended; try again when it has";
-                    return Err(Error::new(ErrorKind::Timeout, "cuda.reserve", why));
-                }
-                std::thread::sleep(PAUSE);
-            }
+    }
+
+    /// Whether nothing of the ring is begun, or is to hold no more.
+    fn holds(&self) -> Result<bool, Error> {
+        let Told::Hold(word) = self.life.lock().told else { return Ok(true) };
+        Ok(self.control_words(REACHED).all(|reached| reached == word) || self.is_at_rest()?)
+    }
+
+    fn tell_to_exit(&self) {
+        let mut life = self.life.lock();
+        if life.end.is_none() && matches!(life.told, Told::Hold(_)) {
+            life.told = Told::Exit;
+            let word = life.word(Wanted::Exit);
+            self.tell(word);
         }
-        Ok(())
     }
 
     /// Whether nothing of the ring is on the device.
@@ -182,22 +217,35 @@ impl Core {
         if self.life.lock().end.is_some() {
             return Ok(true);
         }
-        let streams = std::iter::once(&self.stream).chain(&self.sides);
-        streams.map(Stream::is_done).try_fold(true, |all, done| Ok(all && done?))
+        for stream in std::iter::once(&self.stream).chain(&self.sides) {
+            if !stream.is_done()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
-    /// Closes the window. A kernel that did not end in it goes on when it has.
+    /// Closes the window, and launches a kernel again that has ended in it.
     pub(crate) fn go_on(&self) {
-        self.life.lock().parked = false;
+        let mut life = self.life.lock();
+        life.in_window = false;
+        if life.end.is_none() && matches!(life.told, Told::Hold(_)) {
+            life.told = Told::Desired;
+            self.tell(life.desired);
+        }
+        drop(life);
+        if let Err(error) = self.look_after() {
+            self.lose(&error);
+        }
     }
 
     /// Looks after the kernel: launches it again if it was parked, and notes its end. Returns whether there is more to do.
     pub(crate) fn look_after(&self) -> Result<bool, Error> {
-        let life = self.life.lock();
+        let mut life = self.life.lock();
         if life.end.is_some() {
             return Ok(false);
         }
-        if !self.stream.is_done()? || life.parked {
+        if !self.stream.is_done()? {
             return Ok(true);
         }
         let stopped = state_of(life.desired) == Wanted::Stop as u8
@@ -206,21 +254,40 @@ impl Core {
             self.end(life, End::Terminated);
             return Ok(false);
         }
-        self.tell(life.desired);
-        self.launch_kernel()?;
+        if !life.in_window {
+            life.told = Told::Desired;
+            self.tell(life.desired);
+            self.forget_reached();
+            self.launch_kernel()?;
+        }
         Ok(true)
     }
 
-    /// Whether its kernel need not be on the device now.
-    pub(crate) fn is_parked(&self) -> bool {
-        self.life.lock().parked
+    /// Makes the blocks' answers none, so that those of a kernel that has ended are not taken for the next one's.
+    fn forget_reached(&self) {
+        for block in 0..self.shape.blocks as usize {
+            // Relaxed: the kernel that wrote it has ended, and the next one is launched afterwards.
+            self.control.words()[block * CONTROL_WORDS + REACHED].store(0, Ordering::Relaxed);
+        }
+    }
+
+    /// Which blocks have left, as they were told.
+    pub(crate) fn left(&self) -> impl Iterator<Item = bool> {
+        let ends = [Wanted::Exit, Wanted::Stop].map(|wanted| wanted as u8);
+        self.control_words(REACHED).map(move |reached| ends.contains(&state_of(reached)))
     }
 
     /// Answers what is pending: the device stopped answering.
     pub(crate) fn lose(&self, why: &Error) {
         self.gpu.context.lose();
+        let mut life = self.life.lock();
+        // No call of the driver: a kernel that still looks ends, and does not keep the process from ending.
+        let word = life.word(Wanted::Abandon);
+        self.tell(word);
         self.completions.iter().for_each(HostCompletions::device_lost);
-        self.end(self.life.lock(), End::Lost(why.to_string()));
+        let why = why.to_string();
+        let said = why.strip_suffix(RESTART).map_or(&*why, |why| why.trim_end_matches(": "));
+        self.end(life, End::Lost(said.to_owned()));
     }
 
     fn end(&self, mut life: MutexGuard<'_, Life>, end: End) {
@@ -233,12 +300,26 @@ impl Core {
     }
 }
 
+/// Waits until all of these rings have come to something.
+fn wait_for_each(rings: &[Arc<Core>], until: Instant, to: fn(&Core) -> Result<bool, Error>) -> Result<(), Error> {
+    for ring in rings {
+        while !to(ring)? {
+            if Instant::now() >= until {
+                let why = "a ring does not park: work beside it has not ended; try again when it has";
+                return Err(Error::new(ErrorKind::Timeout, "cuda.reserve", why));
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+    Ok(())
+}
+
 fn terminated(operation: &'static str) -> Error {
     Error::new(ErrorKind::InvalidState, operation, "the ring is terminated: launch another")
 }
 
 fn lost(operation: &'static str, why: &str) -> Error {
-    Error::new(ErrorKind::DeviceLost, operation, format!("the device stopped answering ({why}): open it again"))
+    Error::new(ErrorKind::DeviceLost, operation, format!("the device stopped answering: {why}: {RESTART}"))
 }
 
 fn timeout(operation: &'static str, deadline: Duration) -> Error {
@@ -316,7 +397,7 @@ impl CudaRing {
             records,
             completions,
             _memory: memory,
-            life: Mutex::new(Life { desired, count: 1, parked: false, end: None }),
+            life: Mutex::new(Life { desired, count: 1, told: Told::Desired, in_window: false, end: None }),
             ended: Condvar::new(),
         });
         core.tell(desired);

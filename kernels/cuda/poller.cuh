@@ -37,7 +37,8 @@ struct Poller {
             any = false;
             if (state() == RUN || state() == STOP) look_at_lanes();
             follow(now);
-            if (reached != wanted && (state() == RUN || (is_quiet() && !any))) {
+            bool at_once = state() == RUN || state() == ABANDON;
+            if (reached != wanted && (at_once || (is_quiet() && !any))) {
                 reached = wanted;
                 if (leave(reached)) return;
             }
@@ -73,7 +74,7 @@ private:
         // The executors' completions, which the acquires of `is_quiet` saw, are the host's before this word is.
         sync_warp();
         fence_system();
-        bool ends = state() == EXIT || state() == STOP;
+        bool ends = state() == EXIT || state() == STOP || state() == ABANDON;
         u32 rank = Warp{}.rank();
         if (ends) {
             for (u32 place = rank; place < lanes; place += WARP) ring.blocks[block_index()].next[place] = hall.next[place];

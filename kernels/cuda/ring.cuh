@@ -97,8 +97,9 @@ constexpr u32 HEARTBEAT = 9;
 // What the host wants of a block, in the low byte of a word whose other bits count. The block answers with the same word.
 //
 // Run: commands are executed. Hold: what was begun is ended, nothing else. Exit: as hold, then the kernel ends, to be launched
-// again. Stop: what was begun is ended, all else is cancelled, and the kernel ends for good.
-constexpr u32 RUN = 0, HOLD = 1, EXIT = 2, STOP = 3;
+// again. Stop: what was begun is ended, all else is cancelled, and the kernel ends for good. Abandon: the kernel ends, whatever
+// was begun; nobody waits for answers.
+constexpr u32 RUN = 0, HOLD = 1, EXIT = 2, STOP = 3, ABANDON = 4;
 // What is wanted before anybody has looked.
 constexpr u32 NOTHING_YET = ~0u;
 

@@ -119,7 +119,12 @@ public:
 
     void launch(const std::shared_ptr<Stream> &stream, std::shared_ptr<emulation::Launch> what, bool together) {
         what->more_turns = [this, together](uint64_t turns) { return more_turns(turns, together); };
-        if (!together) return submit_unless_lost(stream, [what] { run_in_turn(*what); });
+        if (!together) {
+            return submit_unless_lost(stream, [this, what] {
+                while (!settings.may_begin(what->name) && state() == CUDA_SUCCESS) rest();
+                if (state() == CUDA_SUCCESS) run_in_turn(*what);
+            });
+        }
         ++resident;
         submit(stream, [this, what] {
             if (state() == CUDA_SUCCESS) run_together(*what);
@@ -169,6 +174,8 @@ public:
 
     bool has_resident_kernel() const { return resident.load() > 0; }
 
+    static void rest() { std::this_thread::sleep_for(std::chrono::milliseconds(1)); }
+
 private:
     // How many turns a block may take until it asks again; 0: it is given up.
     uint64_t more_turns(uint64_t turns, bool together) {
@@ -176,7 +183,7 @@ private:
         uint64_t freeze_after = together ? settings.freeze_after : NEVER;
         uint64_t lose_after = together ? settings.lose_after : NEVER;
         if (turns >= lose_after) lose(settings.lose_with);
-        while (turns >= freeze_after && state() == CUDA_SUCCESS) std::this_thread::sleep_for(std::chrono::milliseconds(1));
+        while (turns >= freeze_after && state() == CUDA_SUCCESS) rest();
         if (state() != CUDA_SUCCESS) return 0;
         return std::min({AT_A_TIME, freeze_after - turns, lose_after - turns});
     }
@@ -199,6 +206,13 @@ struct Driver {
 
     Driver() {
         for (int ordinal = 0; ordinal < settings.devices; ++ordinal) devices.emplace_back(ordinal, settings);
+        // A GPU's driver would wait for good, or end the kernel by force.
+        std::atexit([] {
+            for (Device &device : get().devices) {
+                for (int looks = 0; device.has_resident_kernel() && looks < 1000; ++looks) Device::rest();
+                if (device.has_resident_kernel()) std::fprintf(stderr, "emulated driver: the process ends under a resident kernel\n");
+            }
+        });
     }
 
     Device *find(CUdevice ordinal) {
@@ -219,12 +233,12 @@ inline thread_local Device *bound = nullptr;
 template <class Does>
 CUresult enter(const char *name, Does does) {
     entered = name;
-    for (Failure &failure : Driver::get().settings.failures) {
-        if (!failure.hits(name)) continue;
-        if (bound && loses_the_device(failure.result)) bound->lose(failure.result);
-        return failure.result;
-    }
-    return does();
+    Settings &settings = Driver::get().settings;
+    CUresult result = settings.fails(name);
+    if (result == CUDA_SUCCESS) result = does();
+    else if (bound && loses_the_device(result)) bound->lose(result);
+    settings.note(name, result);
+    return result;
 }
 
 // One that needs cuInit before it.

@@ -20,6 +20,7 @@ namespace emulated {
 // The driver itself.
 
 EMULATED_API CUresult cuInit(unsigned flags) {
+    Driver::get().settings.take_orders();
     return enter(__func__, [&] {
         Driver &driver = Driver::get();
         if (flags != 0) return CUDA_ERROR_INVALID_VALUE;

@@ -12,18 +12,24 @@
 //   fail=FUNCTION:every N:CODE    so does each N-th call
 //   freeze=N                a block of a resident kernel stops for good after so many turns of its threads
 //   lose=N:CODE             after so many turns the device is lost with CODE
+//   gate=KERNEL:PATH        a launch of KERNEL that is not cooperative begins once there is a file at PATH
+//   orders=PATH             each cuInit takes `fail` settings from this file, in place of those before, and counts anew
+//   trace=PATH              a line is appended for each call that ends: FUNCTION CODE
 // `fail` may stand more than once. A CODE of those that lose the device (700, 719 and others) does so.
 #pragma once
 
 #include "results.hpp"
 
 #include <algorithm>
-#include <atomic>
 #include <cstdio>
 #include <cstdlib>
 #include <deque>
+#include <fcntl.h>
+#include <fstream>
 #include <limits>
+#include <mutex>
 #include <string>
+#include <unistd.h>
 
 namespace emulated {
 
@@ -35,7 +41,7 @@ struct Failure {
     uint64_t nth = 0;
     bool again = false;
     CUresult result = CUDA_SUCCESS;
-    std::atomic<uint64_t> calls{0};
+    uint64_t calls = 0;
 
     bool hits(const char *name) {
         if (function != name && function + "_v2" != name) return false;
@@ -56,8 +62,8 @@ struct Settings {
     uint64_t freeze_after = NEVER;
     uint64_t lose_after = NEVER;
     CUresult lose_with = CUDA_SUCCESS;
-    // A queue, because its elements stay where they are.
-    std::deque<Failure> failures;
+    std::string gated_kernel, gate, orders;
+    int trace = -1;
 
     Settings() {
         const char *variable = std::getenv("EMULATED_CUDA");
@@ -68,7 +74,36 @@ struct Settings {
         }
     }
 
+    // What this call of `name` returns in place of doing anything; CUDA_SUCCESS: it is done.
+    CUresult fails(const char *name) {
+        std::lock_guard<std::mutex> lock(mutex);
+        for (Failure &failure : failures)
+            if (failure.hits(name)) return failure.result;
+        return CUDA_SUCCESS;
+    }
+
+    void take_orders() {
+        if (orders.empty()) return;
+        std::lock_guard<std::mutex> lock(mutex);
+        failures.clear();
+        std::ifstream file(orders);
+        for (std::string line; std::getline(file, line);)
+            if (!line.empty()) add_failure("fail", line);
+    }
+
+    // In one write: lines of several threads do not mix.
+    void note(const char *name, CUresult result) const {
+        if (trace < 0) return;
+        std::string line = std::string(name) + ' ' + std::to_string(int(result)) + '\n';
+        if (write(trace, line.data(), line.size()) < 0) std::perror("emulated driver: trace");
+    }
+
+    bool may_begin(const char *kernel) const { return gated_kernel != kernel || access(gate.c_str(), F_OK) == 0; }
+
 private:
+    std::mutex mutex;
+    std::deque<Failure> failures;
+
     // What stands before the first `separator`; `text` keeps what stands behind it.
     static std::string cut(std::string &text, char separator) {
         size_t at = std::min(text.find(separator), text.size());
@@ -106,6 +141,9 @@ private:
         else if (key == "hazards") hazards_abort = is(key, value, "abort", "warn");
         else if (key == "freeze") freeze_after = number(key, value);
         else if (key == "lose") set_loss(key, value);
+        else if (key == "gate") gated_kernel = cut(value, ':'), gate = value;
+        else if (key == "orders") orders = value;
+        else if (key == "trace") trace = open(value.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
         else if (key == "fail") add_failure(key, value);
         else refuse(key, value);
     }

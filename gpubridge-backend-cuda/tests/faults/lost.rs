@@ -1,0 +1,161 @@
+//! A device that stops answering in mid-run: everybody is told, nothing waits, and the driver is left alone from then on.
+
+use std::path::Path;
+use std::time::Duration;
+
+use gpubridge_abstractions::{
+    Backend, Device, DeviceIndex, DeviceSlot, DeviceStatus, ErrorKind, MemoryType, RingConfig, Status, SubmitError,
+    Taken, Ticket,
+};
+use ringkernel_tests::lane::{Bench, GRAIN, bind, echo};
+
+use crate::device::{Gate, MIB, SOON, backend, calls, eventually, impatient, refused, try_open};
+use crate::program::{Case, End};
+
+pub const CASES: &[Case] = &[
+    Case::new(
+        "lost::a_call_of_the_driver_says_so",
+        "trace={folder}/trace,gate=gpubridge_beside_grid:{folder}/gate,fail=cuStreamQuery:60:719",
+        told,
+    ),
+    Case::new(
+        "lost::the_kernel_faults",
+        "trace={folder}/trace,gate=gpubridge_beside_grid:{folder}/gate,lose=400000:700",
+        told,
+    ),
+    Case {
+        leaves_kernel: true,
+        ..Case::new(
+            "lost::the_heart_stops",
+            "trace={folder}/trace,gate=gpubridge_beside_grid:{folder}/gate,freeze=400000",
+            told,
+        )
+    },
+    // Three launches are those of the kernels that are tried when the device is opened.
+    Case::new(
+        "lost::a_launch_beside_faults",
+        "trace={folder}/trace,gate=gpubridge_beside_grid:{folder}/gate,fail=cuLaunchKernel:4:719",
+        told,
+    ),
+    Case::new(
+        "lost::a_launch_beside_is_refused",
+        "trace={folder}/trace,gate=gpubridge_beside_grid:{folder}/gate,fail=cuLaunchKernel:4:701",
+        told,
+    ),
+    Case::new(
+        "lost::the_end_of_a_launch_beside_is_refused",
+        "trace={folder}/trace,fail=cuLaunchKernel:5:701",
+        told_without_a_gate,
+    ),
+    Case::new("lost::an_assertion_of_the_device", "fail=cuMemsetD8Async:3:710", at_a_reserve),
+    Case::new("lost::an_uncorrectable_link", "fail=cuMemsetD8Async:3:220", at_a_reserve),
+];
+
+/// What is said of a device that is lost.
+const ADVICE: &[&str] = &["restart the process"];
+
+fn told(folder: &Path) -> End {
+    let gate = Gate::new(folder);
+    let told = lose(folder, || gate.close());
+    drop(gate);
+    told
+}
+
+fn told_without_a_gate(folder: &Path) -> End {
+    lose(folder, || ())
+}
+
+fn lose(folder: &Path, when_open: impl FnOnce()) -> End {
+    let backend = impatient(Duration::from_millis(400));
+    let device = backend.open(DeviceIndex(0)).expect("the device opens");
+    when_open();
+    let config = RingConfig { lanes: 2, slots: 16, staging_bytes: 256, allocations: 64 };
+    let mut bench = Bench::new(device, config);
+    let other = bench.device.launch(config).expect("there is room for another ring");
+    let buffer = bench.device.reserve(MIB, MemoryType::Default).expect("there is memory");
+    // Beside the ring, and one behind it: never answered by the device.
+    let zeroing = bind(GRAIN, DeviceSlot { index: 0, generation: 1 }, buffer.address(), MIB, MIB);
+    let beside = [bench.lane.submit(&zeroing), bench.lane.submit(&echo(GRAIN, 1))];
+    submit_until_stopped(&mut bench);
+    for mut ticket in beside {
+        let Taken::Ready(answer) = bench.lane.look(&mut ticket) else { panic!("every pending call is answered") };
+        assert_eq!(answer.status, Status::DeviceLost);
+    }
+    assert_eq!(bench.lane.try_submit(&echo(GRAIN, 0), &[]), Err(SubmitError::Stopped));
+    eventually("the other ring is lost too", || {
+        other.activate(Duration::ZERO).is_err_and(|error| error.kind() == ErrorKind::DeviceLost)
+    });
+    for ring in [&bench.ring, &other] {
+        refused(ring.activate(SOON), ErrorKind::DeviceLost, ADVICE);
+        refused(ring.deactivate(SOON), ErrorKind::DeviceLost, ADVICE);
+        ring.terminate(SOON).expect("there is nothing to wait for");
+    }
+    refused(bench.device.reserve(MIB, MemoryType::Default), ErrorKind::DeviceLost, ADVICE);
+    refused(bench.device.reserve(100 * MIB, MemoryType::Pinned), ErrorKind::DeviceLost, ADVICE);
+    refused(bench.device.launch(config), ErrorKind::DeviceLost, ADVICE);
+    refused(try_open(), ErrorKind::DeviceLost, ADVICE);
+    let before = calls(folder).len();
+    drop((buffer, other, bench));
+    assert_eq!(calls(folder)[before..], [], "calls of the driver after the device was lost");
+    stays_lost();
+    End::Passed
+}
+
+/// Submits echoes until the lane refuses them; each is answered, and in order until the first that is lost.
+fn submit_until_stopped(bench: &mut Bench) {
+    let mut flying: Vec<(Ticket, u64)> = Vec::new();
+    let mut number = 0;
+    eventually("submissions are refused", || {
+        let command = echo(GRAIN + 1, number);
+        match bench.lane.try_submit(&command, &[]) {
+            Ok(ticket) => {
+                flying.push((ticket, number));
+                number += 1;
+            }
+            Err(SubmitError::Stopped) => return true,
+            Err(error) => assert_eq!(error, SubmitError::Full),
+        }
+        flying.retain_mut(|(ticket, number)| match bench.lane.look(ticket) {
+            Taken::Ready(answer) if answer.status == Status::Ok => {
+                assert_eq!(answer.payload, [*number; 7]);
+                false
+            }
+            // Between this look and the submission before it.
+            Taken::Ready(answer) => {
+                assert_eq!(answer.status, Status::DeviceLost);
+                false
+            }
+            Taken::Pending => true,
+            Taken::Gone => panic!("an answer is gone"),
+        });
+        false
+    });
+    for (mut ticket, _) in flying {
+        eventually("what flew is answered", || match bench.lane.look(&mut ticket) {
+            Taken::Ready(answer) => {
+                assert!(matches!(answer.status, Status::Ok | Status::DeviceLost), "{:?}", answer.status);
+                true
+            }
+            _ => false,
+        });
+    }
+}
+
+/// Once nothing is left of the device, it does not open all the same, and is listed as what it is.
+fn stays_lost() {
+    refused(try_open(), ErrorKind::DeviceLost, ADVICE);
+    let devices = backend().devices().expect("devices are listed");
+    assert_eq!(devices[0].status, DeviceStatus::Lost);
+}
+
+/// The third time that memory is zeroed; the first is at the opening.
+fn at_a_reserve(_: &Path) -> End {
+    let device = try_open().expect("the device opens");
+    let reserve = |device: &dyn Device| device.reserve(MIB, MemoryType::Default);
+    reserve(&*device).expect("there is memory");
+    refused(reserve(&*device), ErrorKind::DeviceLost, ADVICE);
+    refused(reserve(&*device), ErrorKind::DeviceLost, ADVICE);
+    drop(device);
+    stays_lost();
+    End::Passed
+}

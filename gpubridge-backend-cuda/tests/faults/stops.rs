@@ -1,0 +1,183 @@
+//! Stop and hold with work that does not end, chains behind it, a lane that is full and answers that nobody takes.
+
+use std::path::Path;
+use std::time::Duration;
+
+use gpubridge_abstractions::{
+    Backend, Completion, DeviceBuffer, DeviceIndex, DeviceSlot, ErrorKind, MemoryType, RingConfig, Status, SubmitError,
+    Taken, Ticket,
+};
+use ringkernel_tests::lane::{Bench, Driver, bind, echo};
+
+use crate::device::{Gate, MIB, RING, SOON, eventually, impatient, open, refused};
+use crate::program::{Case, End};
+
+const GATED: &str = "gate=gpubridge_beside_grid:{folder}/gate";
+
+pub const CASES: &[Case] = &[
+    Case::new("stops::hold_with_a_full_lane", GATED, hold_with_a_full_lane),
+    Case::new("stops::park_with_a_full_lane_in_hold", GATED, park_in_hold),
+    Case::new("stops::terminate_with_a_full_lane", GATED, terminate_with_a_full_lane),
+    Case::new("stops::terminate_in_hold_with_a_chain", GATED, terminate_in_hold),
+    Case::new("stops::a_block_that_ended_is_not_lost", GATED, a_block_that_ended),
+    Case::new("stops::dropped_with_work_that_does_not_end", GATED, dropped),
+];
+
+/// A lane that is full: of grain 1 a command beside the ring that does not end and a chain behind it, of grain 2 one without
+/// a chain, and commands that were answered, their answers untaken.
+struct Full {
+    bench: Bench,
+    gate: Gate,
+    beside: Vec<Ticket>,
+    chain: Vec<Ticket>,
+    answered: Vec<Ticket>,
+    buffer: Box<dyn DeviceBuffer>,
+}
+
+/// A bind whose zeroing takes place beside the ring.
+fn zeroing(grain: u32, address: u64, generation: u32) -> gpubridge_abstractions::Command {
+    bind(grain, DeviceSlot { index: grain, generation }, address + u64::from(grain) * MIB, MIB, MIB)
+}
+
+fn full(folder: &Path) -> Full {
+    let gate = Gate::new(folder);
+    let mut bench = Bench::new(open(), RING);
+    let buffer = bench.device.reserve(4 * MIB, MemoryType::Default).expect("there is memory");
+    gate.close();
+    let mut submit = |command| bench.lane.submit(&command);
+    let beside = [1, 2].map(|grain| submit(zeroing(grain, buffer.address(), 1))).into();
+    let chain = (0..4).map(|number| submit(echo(1, number))).collect();
+    let answered: Vec<Ticket> = (6..16).map(|number| submit(echo(3, number))).collect();
+    eventually("the other grain is answered", || answered.iter().all(|ticket| bench.lane.is_complete(ticket)));
+    assert_eq!(bench.lane.try_submit(&echo(3, 0), &[]), Err(SubmitError::Full));
+    Full { bench, gate, beside, chain, answered, buffer }
+}
+
+fn ok(lane: &Driver, tickets: Vec<Ticket>) {
+    for ticket in tickets {
+        assert_eq!(lane.wait(ticket).status, Status::Ok);
+    }
+}
+
+fn in_order(lane: &Driver, tickets: Vec<Ticket>, from: u64) {
+    for (number, ticket) in (from..).zip(tickets) {
+        let Completion { status, payload, .. } = lane.wait(ticket);
+        assert_eq!((status, payload), (Status::Ok, [number; 7]));
+    }
+}
+
+fn hold_with_a_full_lane(folder: &Path) -> End {
+    let Full { bench, gate, beside, chain, answered, .. } = full(folder);
+    let Bench { ring, mut lane, .. } = bench;
+    refused(ring.deactivate(Duration::from_millis(20)), ErrorKind::Timeout, &["still at work"]);
+    gate.open();
+    ring.deactivate(SOON).expect("it holds once the work has ended");
+    assert!(beside.iter().all(|ticket| lane.is_complete(ticket)), "what was started is answered");
+    ok(&lane, beside);
+    assert!(!chain.iter().any(|ticket| lane.is_complete(ticket)), "what waits is not started");
+    in_order(&lane, answered, 6);
+    // Behind the chain, of its grain.
+    let behind = lane.submit(&echo(1, 4));
+    ring.activate(SOON).expect("it goes on");
+    in_order(&lane, chain.into_iter().chain([behind]).collect(), 0);
+    End::Passed
+}
+
+/// Goal: a window in which a chain is kept, and nothing else is lost.
+fn park_in_hold(folder: &Path) -> End {
+    let Full { bench, gate, beside, chain, answered, buffer } = full(folder);
+    let Bench { device, ring, mut lane } = bench;
+    refused(ring.deactivate(Duration::ZERO), ErrorKind::Timeout, &[]);
+    gate.open();
+    for size_bytes in [70 * MIB, u64::MAX / 4, 80 * MIB] {
+        // Two of these fit, each in a window of its own.
+        drop(device.reserve(size_bytes, MemoryType::Default));
+    }
+    ring.deactivate(SOON).expect("it holds");
+    ok(&lane, beside);
+    assert!(!chain.iter().any(|ticket| lane.is_complete(ticket)), "what waits is not started");
+    // Free slots are those of the two beside; a chain that waits behind another command beside the ring.
+    gate.close();
+    let again = lane.submit(&zeroing(1, buffer.address(), 2));
+    let last = lane.submit(&echo(1, 9));
+    ring.activate(SOON).expect("it goes on");
+    in_order(&lane, chain, 0);
+    refused(ring.deactivate(Duration::ZERO), ErrorKind::Timeout, &[]);
+    assert!(!lane.is_complete(&again));
+    gate.open();
+    ring.deactivate(SOON).expect("it holds");
+    drop(device.reserve(90 * MIB, MemoryType::Pinned).expect("there is memory"));
+    ring.activate(SOON).expect("it goes on");
+    ok(&lane, vec![again]);
+    in_order(&lane, vec![last], 9);
+    in_order(&lane, answered, 6);
+    End::Passed
+}
+
+fn terminate_with_a_full_lane(folder: &Path) -> End {
+    let Full { bench, gate, beside, chain, answered, .. } = full(folder);
+    let Bench { ring, lane, .. } = bench;
+    refused(ring.terminate(Duration::from_millis(20)), ErrorKind::Timeout, &["still at work"]);
+    for ticket in chain {
+        assert_eq!(lane.wait(ticket).status, Status::Cancelled, "what waits is cancelled while the other one works");
+    }
+    assert!(!beside.iter().any(|ticket| lane.is_complete(ticket)));
+    gate.open();
+    ring.terminate(SOON).expect("it ends");
+    ok(&lane, beside);
+    in_order(&lane, answered, 6);
+    End::Passed
+}
+
+fn terminate_in_hold(folder: &Path) -> End {
+    let Full { bench, gate, beside, chain, answered, .. } = full(folder);
+    let Bench { device, ring, lane } = bench;
+    gate.open();
+    ring.deactivate(SOON).expect("it holds");
+    drop(device.reserve(70 * MIB, MemoryType::Default).expect("there is memory"));
+    let started: Vec<bool> = chain.iter().map(|ticket| lane.is_complete(ticket)).collect();
+    ring.terminate(SOON).expect("it ends");
+    ok(&lane, beside);
+    for (started, mut ticket) in started.into_iter().zip(chain) {
+        let Taken::Ready(answer) = lane.look(&mut ticket) else { panic!("every command is answered") };
+        assert_eq!(answer.status, if started { Status::Ok } else { Status::Cancelled });
+    }
+    in_order(&lane, answered, 6);
+    End::Passed
+}
+
+/// Goal: that a block has ended, as it was told, says nothing of the device while another one still works.
+fn a_block_that_ended(folder: &Path) -> End {
+    let gate = Gate::new(folder);
+    let limit = Duration::from_millis(200);
+    let device = impatient(limit).open(DeviceIndex(0)).expect("the device opens");
+    let mut bench = Bench::new(device, RingConfig { lanes: 2, ..RING });
+    let buffer = bench.device.reserve(4 * MIB, MemoryType::Default).expect("there is memory");
+    gate.close();
+    let beside = bench.lane.submit(&zeroing(1, buffer.address(), 1));
+    // Read behind it.
+    bench.lane.probe(1);
+    refused(bench.ring.terminate(4 * limit), ErrorKind::Timeout, &["still at work"]);
+    gate.open();
+    bench.ring.terminate(SOON).expect("it ends");
+    assert_eq!(bench.lane.wait(beside).status, Status::Ok, "what was started is answered");
+    Bench::new(bench.device, RING).lane.probe(1);
+    End::Passed
+}
+
+/// Goal: dropping does not wait for ever; what is dropped late is given back all the same.
+fn dropped(folder: &Path) -> End {
+    let Full { bench, gate, beside, chain, .. } = full(folder);
+    let Bench { device, ring, lane } = bench;
+    let free_bytes = device.info().available_memory_bytes;
+    drop(ring);
+    for ticket in chain {
+        assert_eq!(lane.wait(ticket).status, Status::Cancelled);
+    }
+    gate.open();
+    ok(&lane, beside);
+    drop(lane);
+    eventually("its memory comes back", || device.info().available_memory_bytes > free_bytes);
+    Bench::new(device, RING).lane.probe(1);
+    End::Passed
+}
