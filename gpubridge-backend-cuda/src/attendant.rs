@@ -109,9 +109,18 @@ impl Attendant {
             (functions.beside_block, Shape { blocks: 1, threads: limits.threads })
         };
         self.launched += 1;
-        let side = &core.sides[self.launched % core.sides.len()];
+        let side = &core.gpu.sides[self.launched % core.gpu.sides.len()];
         side.launch(function, shape, false, [&[record], &[u64::from(request.variant)]])?;
         side.launch(functions.beside_finish, Shape { blocks: 1, threads: 32 }, false, [&[record]])
+    }
+}
+
+impl Drop for Attendant {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            let why = "the thread that attends the ring panicked";
+            self.core.lose(&Error::new(ErrorKind::DeviceLost, "cuda.ring", why));
+        }
     }
 }
 

@@ -17,6 +17,8 @@ use crate::results::{RESTART, meaning};
 
 /// The oldest driver that is served, as the driver counts: CUDA 12.0.
 const OLDEST_DRIVER: c_int = 12_000;
+/// Beyond what any device has: lower numbers go first.
+const HIGHEST_PRIORITY: c_int = -100;
 
 /// The driver itself, for the probe of calls that the backend never makes.
 #[cfg(feature = "probe")]
@@ -218,7 +220,19 @@ impl Context {
         let mut stream = ptr::null_mut();
         let flags = sys::CUstream_flags_enum::CU_STREAM_NON_BLOCKING as c_uint;
         // SAFETY: `stream` is the out parameter.
-        self.call("cuda.launch", "making a stream", || unsafe { sys::cuStreamCreate(&raw mut stream, flags) })?;
+        self.call("cuda.open", "making a stream", || unsafe { sys::cuStreamCreate(&raw mut stream, flags) })?;
+        Ok(Stream { context: Arc::clone(self), stream })
+    }
+
+    /// A stream that waits for no other, and whose kernels go before those of [`Context::stream`].
+    pub(crate) fn urgent_stream(self: &Arc<Self>) -> Result<Stream, Error> {
+        let mut stream = ptr::null_mut();
+        let flags = sys::CUstream_flags_enum::CU_STREAM_NON_BLOCKING as c_uint;
+        let make = || {
+            // SAFETY: `stream` is the out parameter. The driver cuts the priority to the highest there is.
+            unsafe { sys::cuStreamCreateWithPriority(&raw mut stream, flags, HIGHEST_PRIORITY) }
+        };
+        self.call("cuda.open", "making a stream", make)?;
         Ok(Stream { context: Arc::clone(self), stream })
     }
 

@@ -2,7 +2,7 @@
 //! may be asked for more.
 
 use std::collections::BTreeMap;
-use std::ops::Bound;
+use std::ops::{Bound, Deref};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use gpubridge_abstractions::{Error, ErrorKind};
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use crate::arena::rounded;
 use crate::driver::{Context, DeviceAttribute, Driver, Function, Module, Shape, Stream};
 use crate::heap::{Heap, Kind};
 use crate::parameters::{ARENAS_MAX, RECORD_BYTES};
@@ -18,6 +19,10 @@ use crate::ring::Core;
 
 /// The kernels, generated from `kernels/cuda`.
 const PTX: &str = gpubridge_kernels::cuda::PTX;
+/// Streams for work beside the rings.
+const SIDES: usize = 8;
+/// Streams for rings that are made when the GPU is opened: more take a window each.
+const RINGS_AT_ONCE: usize = 4;
 /// How long a window waits for the rings to park.
 const WINDOW_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -101,6 +106,10 @@ pub(crate) struct Gpu {
     // In the order in which they are dropped: what was made in the context before the context.
     memory: Mutex<Memory>,
     utility: Stream,
+    // For work beside the rings, of all of them.
+    pub(crate) sides: Vec<Stream>,
+    // For rings. The driver is not asked for a stream, nor to destroy one, while a ring runs.
+    idle_streams: Mutex<Vec<Stream>>,
     _module: Module,
     pub(crate) context: Arc<Context>,
     pub(crate) functions: Functions,
@@ -187,6 +196,8 @@ impl Gpu {
         Ok(Self {
             memory: Mutex::new(memory),
             utility,
+            sides: (0..SIDES).map(|_| context.stream()).collect::<Result<_, _>>()?,
+            idle_streams: Mutex::new((0..RINGS_AT_ONCE).map(|_| context.urgent_stream()).collect::<Result<_, _>>()?),
             _module: module,
             context,
             functions,
@@ -214,9 +225,22 @@ impl Gpu {
             None => self.window(|| self.grow_and_take(kind, size_bytes))?,
         };
         let part = Part { gpu: Arc::clone(self), kind, address, size_bytes };
-        self.utility.zero(address, size_bytes)?;
+        // The part is as long. Other sizes might have the driver load another kernel for them, under a running ring.
+        self.utility.zero(address, rounded(size_bytes).unwrap_or(size_bytes))?;
         self.utility.wait()?;
         Ok(part)
+    }
+
+    /// A stream for a ring's kernel.
+    ///
+    /// Blocks; parks the rings for a moment if all streams are taken.
+    pub(crate) fn ring_stream(self: &Arc<Self>) -> Result<RingStream, Error> {
+        let idle = self.idle_streams.lock().pop();
+        let stream = match idle {
+            Some(stream) => stream,
+            None => self.window(|| self.context.urgent_stream())?,
+        };
+        Ok(RingStream { gpu: Arc::clone(self), stream: Some(stream) })
     }
 
     fn grow_and_take(&self, kind: Kind, size_bytes: u64) -> Result<u64, Error> {
@@ -335,6 +359,28 @@ fn warm_up(context: &Arc<Context>, stream: &Stream, functions: Functions) -> Res
     }
     stream.launch(functions.beside_finish, shape, false, [&[record.address()]])?;
     stream.wait()
+}
+
+/// A stream that a ring's kernel runs on, kept for another ring when dropped. Its kernel has ended then.
+#[derive(Debug)]
+pub(crate) struct RingStream {
+    gpu: Arc<Gpu>,
+    // Taken by `drop` alone.
+    stream: Option<Stream>,
+}
+
+impl Deref for RingStream {
+    type Target = Stream;
+
+    fn deref(&self) -> &Stream {
+        self.stream.as_ref().expect("the stream is there until the drop")
+    }
+}
+
+impl Drop for RingStream {
+    fn drop(&mut self) {
+        self.gpu.idle_streams.lock().extend(self.stream.take());
+    }
 }
 
 /// A part of the GPU's memory, given back when dropped.

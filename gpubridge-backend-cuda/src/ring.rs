@@ -12,8 +12,8 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::attendant;
 use crate::backend::CudaConfig;
-use crate::driver::{Shape, Stream};
-use crate::gpu::{Gpu, Part};
+use crate::driver::Shape;
+use crate::gpu::{Gpu, Part, RingStream};
 use crate::heap::Kind;
 use crate::kernels::KernelSlots;
 use crate::parameters::{
@@ -29,8 +29,6 @@ const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 const DROP_DEADLINE: Duration = Duration::from_secs(5);
 /// Between two looks at what the device has reached.
 const PAUSE: Duration = Duration::from_micros(20);
-/// Streams for work beside the ring.
-const SIDES: usize = 8;
 
 /// Where the ring is in its life.
 #[derive(Debug)]
@@ -80,8 +78,7 @@ pub(crate) struct Core {
     pub(crate) gpu: Arc<Gpu>,
     pub(crate) cuda: CudaConfig,
     pub(crate) shape: Shape,
-    pub(crate) stream: Stream,
-    pub(crate) sides: Vec<Stream>,
+    pub(crate) stream: RingStream,
     pub(crate) parameters: Parameters,
     pub(crate) control: PinnedWords,
     pub(crate) outbox: PinnedWords,
@@ -217,7 +214,7 @@ impl Core {
         if self.life.lock().end.is_some() {
             return Ok(true);
         }
-        for stream in std::iter::once(&self.stream).chain(&self.sides) {
+        for stream in std::iter::once(&*self.stream).chain(&self.gpu.sides) {
             if !stream.is_done()? {
                 return Ok(false);
             }
@@ -241,11 +238,15 @@ impl Core {
 
     /// Looks after the kernel: launches it again if it was parked, and notes its end. Returns whether there is more to do.
     pub(crate) fn look_after(&self) -> Result<bool, Error> {
+        // Asked before the life is taken: somebody else's call may hold the driver until the kernel ends, which then takes
+        // no more than telling it so.
+        let may_be_done = self.stream.is_done()?;
         let mut life = self.life.lock();
         if life.end.is_some() {
             return Ok(false);
         }
-        if !self.stream.is_done()? {
+        // Asked again: it may have been launched in between.
+        if !may_be_done || !self.stream.is_done()? {
             return Ok(true);
         }
         let stopped = state_of(life.desired) == Wanted::Stop as u8
@@ -389,8 +390,7 @@ impl CudaRing {
             gpu: Arc::clone(gpu),
             cuda,
             shape: Shape { blocks, threads: gpu.limits.ring_threads },
-            stream: gpu.context.stream()?,
-            sides: (0..SIDES).map(|_| gpu.context.stream()).collect::<Result<_, _>>()?,
+            stream: gpu.ring_stream()?,
             parameters,
             control,
             outbox,

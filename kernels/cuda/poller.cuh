@@ -105,13 +105,16 @@ private:
         u32 depth = LOADS / count;
         const u64 *from[LOADS];
         u64 words[LOADS];
-        u32 laps = 0;
+        u32 laps = 0, within = 0;
 #pragma unroll
         for (u32 load = 0, place = first, step = 0; load < LOADS; ++load) {
             LaneWords lane = words_of(ring, lane_at(place));
             u64 sequence = hall.next[place] + step * SLOTS_PER_LOAD + rank / SLOT_WORDS;
             from[load] = lane.command(sequence) + rank % SLOT_WORDS;
             laps |= u32(lane.lap(sequence)) << load;
+            // A slot that is looked at twice in one look may show what it held before to the second load, which asks for the lap
+            // of just that, and what it holds now to the first.
+            within |= u32(step * SLOTS_PER_LOAD + rank / SLOT_WORDS < ring.slots) << load;
             // Loads that are left over look at the last lane beyond its share, and count for nothing.
             if (++step == depth && place + 1 < first + count) {
                 step = 0;
@@ -124,6 +127,7 @@ private:
         u32 fresh = 0;
 #pragma unroll
         for (u32 load = 0; load < LOADS; ++load) fresh |= u32(tagged(words[load], laps >> load & 1)) << load;
+        fresh &= within;
         if (ballot(fresh != 0) == 0) return;
         u32 blocked = NO_SLOT;
 #pragma unroll
