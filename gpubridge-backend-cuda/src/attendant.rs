@@ -14,9 +14,9 @@ use crate::ring::Core;
 
 /// Between two looks at the kernel itself.
 const CARE: Duration = Duration::from_millis(1);
-/// Looks in vain before the thread sleeps between them.
-const EAGER_LOOKS: u32 = 200;
-/// The sleep.
+/// How long after a request the thread looks for the next one without sleeping.
+const EAGER: Duration = Duration::from_millis(1);
+/// The sleep between two looks, later.
 const NAP: Duration = Duration::from_micros(50);
 /// Threads of a block beside the ring, where elements do not depend on each other.
 const GRID_THREADS: u32 = 256;
@@ -54,9 +54,11 @@ impl Attendant {
     /// Attends until the ring has ended.
     fn attend(&mut self) -> Result<(), Error> {
         let mut cared = Instant::now();
-        let mut looks = 0;
+        let mut asked = Instant::now();
         loop {
-            looks = if self.take_requests()? { 0 } else { looks + 1 };
+            if self.take_requests()? {
+                asked = Instant::now();
+            }
             if cared.elapsed() >= CARE {
                 if !self.core.look_after()? {
                     return Ok(());
@@ -64,7 +66,7 @@ impl Attendant {
                 self.pulse.feel(&self.core)?;
                 cared = Instant::now();
             }
-            if looks > EAGER_LOOKS {
+            if asked.elapsed() > EAGER {
                 thread::sleep(NAP);
             } else {
                 thread::yield_now();

@@ -21,10 +21,18 @@ const GRAIN: u32 = 1;
 /// Each figure for so many seconds.
 pub fn run(seconds: u64) -> Done {
     let span = Duration::from_secs(seconds);
+    // Before there is a ring, so that making the stream waits for none.
+    let launches = Launches::new(DEVICE)?;
+    let mut alone = histogram();
+    let since = Instant::now();
+    while since.elapsed() < span / 4 {
+        let (took, done) = timed(|| launches.launch_and_wait());
+        done?;
+        note(&mut alone, took);
+    }
     let rig = Rig::new(1, &[SUM.into()])?;
     let mut lane = rig.lane(0);
     let input = rig.bound(&mut lane, 0, GRAIN, 16)?;
-    let launches = Launches::new(DEVICE)?;
     let mut correct = true;
     let (mut echo, mut sum, mut launch, mut written) = (histogram(), histogram(), histogram(), histogram());
     let since = Instant::now();
@@ -53,12 +61,16 @@ pub fn run(seconds: u64) -> Done {
         ("ring: echo", &echo),
         ("ring: write of 16 B, complete", &written),
         ("ring: sum of what was written before", &sum),
-        ("launch + synchronize", &launch),
+        ("launch + synchronize, beside the ring", &launch),
+        ("launch + synchronize, without a ring", &alone),
     ] {
         tell(&json!({"step": "latency", "name": name, "ns": quantiles(times), "rounds": times.len()}));
     }
-    let ratio = launch.value_at_quantile(0.5) as f64 / sum.value_at_quantile(0.5) as f64;
-    tell(&json!({"step": "latency", "name": "launch + synchronize / ring, p50", "ratio": ratio}));
+    for (name, launch) in [("beside the ring", &launch), ("without a ring", &alone)] {
+        let ratio = launch.value_at_quantile(0.5) as f64 / sum.value_at_quantile(0.5) as f64;
+        let name = format!("launch + synchronize, {name} / ring: sum, p50");
+        tell(&json!({"step": "latency", "name": name, "ratio": ratio}));
+    }
     for depth in IN_FLIGHT {
         let (rate, right) = pipelined(std::slice::from_mut(&mut lane), depth, span / 4);
         correct &= right;

@@ -93,11 +93,17 @@ pub struct Outcome {
     pub ring_answers: bool,
 }
 
-/// Makes the call of this name while an idle ring runs.
+/// Makes the call of this name while an idle ring runs. `ready` is called when all is prepared, just before the call, and `met`
+/// when it has returned, before anything is given back: whoever waits outside counts between the two.
 ///
 /// # Errors
 /// `NotFound` for an unknown name; what the call returned, if it failed.
-pub fn meet_hazard(index: DeviceIndex, name: &str) -> Result<Outcome, Error> {
+pub fn meet_hazard(
+    index: DeviceIndex,
+    name: &str,
+    ready: impl FnOnce(),
+    met: impl FnOnce(&Outcome),
+) -> Result<(), Error> {
     let hazard = hazards::find(name)?;
     let gpu = Gpu::open(Driver::load()?, index.0)?;
     let subject =
@@ -122,8 +128,10 @@ pub fn meet_hazard(index: DeviceIndex, name: &str) -> Result<Outcome, Error> {
     if !answers(Duration::from_secs(2)) {
         return Err(Error::new(ErrorKind::DeviceLost, "cuda.probe", "the ring does not answer before the call"));
     }
+    ready();
     let started = Instant::now();
     hazard.meet(&subject)?;
     let took = started.elapsed();
-    Ok(Outcome { took, ring_answers: answers(Duration::from_secs(2)) })
+    met(&Outcome { took, ring_answers: answers(Duration::from_secs(2)) });
+    Ok(())
 }
