@@ -98,8 +98,8 @@ private:
         lane = u32(where >> PLACE_LANE_SHIFT) & (LANES_MAX - 1);
         slot = u32(where) & 0xffff;
         ++executed;
-        // At a stop, earlier commands of the grain may be cancelled already.
-        if (where & PLACE_CANCELLED || state() == STOP) {
+        // A command that waits here when the ring is to stop is not begun: one before it may be cancelled already.
+        if ((where & PLACE_CANCELLED) || state() == STOP) {
             finish(command.words[0], STATUS_CANCELLED, 0);
             return false;
         }

@@ -1,13 +1,15 @@
 //! Stop and hold with work that does not end, chains behind it, a lane that is full and answers that nobody takes.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gpubridge_abstractions::{
-    Backend, Completion, DeviceBuffer, DeviceIndex, DeviceSlot, ErrorKind, MemoryType, RingConfig, Status, SubmitError,
-    Taken, Ticket,
+    Backend, Completion, DeviceBuffer, DeviceIndex, DeviceSlot, ErrorKind, KernelSpec, MemoryType, RingConfig, Scalars,
+    Status, SubmitError, Taken, Ticket,
 };
-use ringkernel_tests::lane::{Bench, Driver, bind, echo};
+use gpubridge_kernels::library::id::FILL;
+use ringkernel_tests::lane::{Bench, Driver, GRAIN, bind, compute, echo};
 
 use crate::device::{Gate, MIB, RING, SOON, eventually, impatient, open, refused};
 use crate::program::{Case, End};
@@ -19,6 +21,7 @@ pub const CASES: &[Case] = &[
     Case::new("stops::park_with_a_full_lane_in_hold", GATED, park_in_hold),
     Case::new("stops::terminate_with_a_full_lane", GATED, terminate_with_a_full_lane),
     Case::new("stops::terminate_in_hold_with_a_chain", GATED, terminate_in_hold),
+    Case::new("stops::nothing_runs_behind_what_was_cancelled", "", nothing_behind),
     Case::new("stops::a_block_that_ended_is_not_lost", GATED, a_block_that_ended),
     Case::new("stops::dropped_with_work_that_does_not_end", GATED, dropped),
 ];
@@ -143,6 +146,39 @@ fn terminate_in_hold(folder: &Path) -> End {
         assert_eq!(answer.status, if started { Status::Ok } else { Status::Cancelled });
     }
     in_order(&lane, answered, 6);
+    End::Passed
+}
+
+/// Goal: of each grain the first commands are executed and the others are cancelled, wherever a termination meets them: behind
+/// a command beside the ring, or on their way behind slow ones of another grain.
+fn nothing_behind(_: &Path) -> End {
+    const ELEMENTS: u32 = 1 << 16;
+    let device = open();
+    let buffer = device.reserve(4 * MIB, MemoryType::Default).expect("there is memory");
+    let config = RingConfig { slots: 64, ..RING };
+    let mut random = fastrand::Rng::with_seed(5);
+    for _ in 0..60 {
+        let bench = Bench::with_kernels(Arc::clone(&device), config, &[KernelSpec::new(FILL)]);
+        let Bench { ring, mut lane, .. } = bench;
+        let slot = DeviceSlot { index: GRAIN, generation: 1 };
+        let block = bind(GRAIN, slot, buffer.address() + 3 * MIB, MIB, 0);
+        let slow = compute(0, [DeviceSlot::NONE, DeviceSlot::NONE, slot], ELEMENTS, Scalars::default());
+        let mut tickets = vec![(GRAIN, lane.submit(&block)), (1, lane.submit(&zeroing(1, buffer.address(), 1)))];
+        for number in 0..20 {
+            tickets.push((1, lane.submit(&echo(1, number))));
+            tickets.push((GRAIN, lane.submit(&slow)));
+        }
+        let met = random.usize(..20);
+        eventually("some are executed", || lane.is_complete(&tickets[met].1));
+        ring.terminate(SOON).expect("it ends");
+        let mut cancelled = Vec::new();
+        for (grain, ticket) in tickets {
+            match lane.wait(ticket).status {
+                Status::Cancelled => cancelled.push(grain),
+                status => assert_eq!((status, cancelled.contains(&grain)), (Status::Ok, false), "of grain {grain}"),
+            }
+        }
+    }
     End::Passed
 }
 

@@ -44,15 +44,20 @@ enum Expected {
 /// now and then the block is zeroed beside the ring.
 struct Producer {
     lane: Driver,
-    flying: VecDeque<(Ticket, Expected)>,
+    flying: VecDeque<(Ticket, u32, Expected)>,
     address: u64,
     numbers: [u64; 2],
     submitted: u64,
+    /// Whether its ring may be terminated.
+    may_end: bool,
+    /// Of each grain, whether a command was cancelled.
+    cancelled: [bool; 4],
 }
 
 impl Producer {
-    fn new(lane: Driver, address: u64) -> Self {
-        Self { lane, flying: VecDeque::new(), address, numbers: [0; 2], submitted: 0 }
+    fn new(lane: Driver, address: u64, may_end: bool) -> Self {
+        let (flying, numbers, cancelled) = (VecDeque::new(), [0; 2], [false; 4]);
+        Self { lane, flying, address, numbers, submitted: 0, may_end, cancelled }
     }
 
     /// The next command, and what it must be answered.
@@ -86,7 +91,7 @@ impl Producer {
         match self.lane.try_submit(&command, &[]) {
             Ok(ticket) => {
                 self.submitted += 1;
-                self.flying.push_back((ticket, expected));
+                self.flying.push_back((ticket, command.grain, expected));
             }
             Err(error) => {
                 (self.numbers, self.submitted) = before;
@@ -95,37 +100,44 @@ impl Producer {
                 }
             }
         }
-        while let Some((ticket, expected)) = self.flying.front_mut() {
+        while let Some((ticket, grain, expected)) = self.flying.front_mut() {
             let Taken::Ready(answer) = self.lane.look(ticket) else { break };
-            // Of a ring that was terminated: those behind it are judged by `end`.
-            if answer.status == Status::Cancelled {
-                self.flying.pop_front();
-                break;
-            }
-            check(&answer, *expected);
+            let (grain, expected) = (*grain, *expected);
+            self.judge(&answer, grain, expected);
             self.flying.pop_front();
         }
         true
     }
 
-    /// Waits for all answers; those that were cancelled are to be the last of their grain.
-    fn end(mut self, may_be_cancelled: bool) -> u64 {
-        for (ticket, expected) in self.flying.drain(..) {
+    /// Waits for all answers. Returns how many commands there were.
+    fn end(mut self) -> u64 {
+        while let Some((ticket, grain, expected)) = self.flying.pop_front() {
             let answer = self.lane.wait(ticket);
-            if may_be_cancelled && answer.status == Status::Cancelled {
-                continue;
-            }
-            check(&answer, expected);
+            self.judge(&answer, grain, expected);
         }
         self.submitted
     }
+
+    fn judge(&mut self, answer: &Completion, grain: u32, expected: Expected) {
+        let cancelled = &mut self.cancelled[grain as usize];
+        if self.may_end && answer.status == Status::Cancelled {
+            *cancelled = true;
+            return;
+        }
+        assert!(!*cancelled, "executed behind a command of its grain that was cancelled");
+        assert_eq!(answer.status, Status::Ok, "{expected:?}");
+        if let Expected::Number(number) = expected {
+            assert_eq!(answer.payload[0], number, "commands were lost, doubled or executed out of order");
+        }
+    }
 }
 
-#[track_caller]
-fn check(answer: &Completion, expected: Expected) {
-    assert_eq!(answer.status, Status::Ok, "{expected:?}");
-    if let Expected::Number(number) = expected {
-        assert_eq!(answer.payload[0], number, "commands were lost, doubled or executed out of order");
+/// Is set when it goes, so that the threads of a case that fails end too.
+struct SetAtEnd<'f>(&'f AtomicBool);
+
+impl Drop for SetAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
     }
 }
 
@@ -149,7 +161,7 @@ fn under_load(folder: &Path) -> End {
     let mut address = memory.address();
     let mut producers = Vec::new();
     for (ring, lane) in rings.iter().flat_map(|ring| (0..CONFIG.lanes).map(move |lane| (ring, lane))) {
-        producers.push(Producer::new(Driver::take(&**ring, lane), address));
+        producers.push(Producer::new(Driver::take(&**ring, lane), address, false));
         address += 2 * BLOCK_BYTES;
     }
     let done = AtomicBool::new(false);
@@ -168,13 +180,14 @@ fn under_load(folder: &Path) -> End {
             })
             .collect();
         scope.spawn(|| toggle(&*rings[1], &done));
+        let at_end = SetAtEnd(&done);
         (0..WINDOWS).for_each(|number| window(&*devices[number % 2], number));
-        done.store(true, Ordering::Relaxed);
+        drop(at_end);
         running.into_iter().map(|thread| thread.join().expect("it saw no fault")).collect::<Vec<_>>()
     });
     rings[1].activate(SOON).expect("it goes on");
     for producer in ended {
-        assert!(producer.end(false) > 100, "commands were executed all the while");
+        assert!(producer.end() > 100, "commands were executed all the while");
     }
     let launches = calls(folder).iter().filter(|(name, _)| name == "cuLaunchCooperativeKernel").count();
     // Two rings; now and then a window is needless, because an earlier one left memory.
@@ -208,11 +221,12 @@ fn while_rings_end(_: &Path) -> End {
                 window(&*device, number);
             }
         });
+        let _at_end = SetAtEnd(&done);
         for round in 0..RINGS as u64 {
             let ring = device.launch(CONFIG).expect("there is room");
             ring.activate(SOON).expect("it starts");
             let mut producers = [0, 1].map(|lane| {
-                Producer::new(Driver::take(&*ring, lane), memory.address() + u64::from(lane) * 2 * BLOCK_BYTES)
+                Producer::new(Driver::take(&*ring, lane), memory.address() + u64::from(lane) * 2 * BLOCK_BYTES, true)
             });
             for _ in 0..30 + round * 3 {
                 producers.iter_mut().for_each(|producer| assert!(producer.turn(), "nobody stopped it"));
@@ -227,11 +241,10 @@ fn while_rings_end(_: &Path) -> End {
                 ring.terminate(SOON).expect("it ends");
             });
             for producer in producers {
-                producer.end(true);
+                producer.end();
             }
             steady.lane.probe(round);
         }
-        done.store(true, Ordering::Relaxed);
     });
     End::Passed
 }
