@@ -109,9 +109,11 @@ private:
             if (load / depth >= count) continue;
             u32 place = first + load / depth;
             LaneWords lane = words_of(ring, lane_at(place));
-            u64 sequence = hall.next[place] + load % depth * SLOTS_PER_LOAD + rank / SLOT_WORDS;
+            u32 ahead = load % depth * SLOTS_PER_LOAD + rank / SLOT_WORDS;
+            u64 sequence = hall.next[place] + ahead;
             words[load] = load_system(lane.command(sequence) + rank % SLOT_WORDS);
-            fresh |= u32(tagged(words[load], lane.lap(sequence))) << load;
+            // A slot that is looked at for the second time shows the lap before by the tag of the one behind.
+            fresh |= u32(ahead < ring.slots && tagged(words[load], lane.lap(sequence))) << load;
         }
         if (ballot(fresh != 0) == 0) return;
         u32 blocked = NO_SLOT;
