@@ -1,6 +1,7 @@
 //! Many grains that wait for commands beside the ring at once: the order within each, told by its data.
 
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Duration;
 
 use gpubridge_abstractions::{
@@ -8,12 +9,13 @@ use gpubridge_abstractions::{
     Status, Ticket, Transfer,
 };
 use gpubridge_kernels::library::id::SAXPY;
-use ringkernel_tests::lane::{Bench, Driver, bind, transfer};
+use ringkernel_tests::lane::{Bench, Driver, bind, echo, transfer};
 
 use crate::device::{Gate, SOON, eventually, open};
 use crate::program::{Case, End};
 
 pub const CASES: &[Case] = &[
+    Case::new("held::lanes_of_few_slots", "", few_slots),
     Case::new("held::hundreds_at_once", "gate=gpubridge_beside_grid:{folder}/gate", hundreds_at_once),
     Case::new("held::grains_take_turns", "", |_| turns(1, 24, 400)),
     Case::new("held::grains_of_several_blocks_take_turns", "sms=32", |_| turns(3, 24, 200)),
@@ -110,6 +112,31 @@ fn start(lanes: u32, slots: u32, counters: u64) -> (Bench, Vec<Driver>, Box<dyn 
     let memory = bench.device.reserve(u64::from(lanes) * counters * BLOCK_BYTES, MemoryType::Default);
     let more = (1..lanes).map(|lane| Driver::take(&*bench.ring, lane)).collect();
     (bench, more, ones, memory.expect("there is memory"))
+}
+
+/// Goal: where the device looks at more commands at once than a lane has slots, what a slot held is not taken for the command a
+/// lap ahead. Method: lanes that are filled at once, again and again.
+fn few_slots(_: &Path) -> End {
+    let device = open();
+    for slots in [2, 4, 8, 16] {
+        let config = RingConfig { lanes: 1, slots, staging_bytes: 64, allocations: 1 };
+        let mut bench = Bench::new(Arc::clone(&device), config);
+        for round in 0..1500 {
+            let numbers = round * u64::from(slots)..(round + 1) * u64::from(slots);
+            let commands: Vec<Command> = numbers.clone().map(|number| echo((number % 3) as u32, number)).collect();
+            let mut tickets = Vec::with_capacity(commands.len());
+            eventually("the lane takes as many as it has slots", || {
+                let rest = &commands[tickets.len()..];
+                bench.lane.0.submitter.try_submit_run(rest, &mut tickets).is_ok()
+            });
+            for (number, ticket) in numbers.zip(tickets) {
+                let answer = bench.lane.wait(ticket);
+                assert_eq!((answer.status, answer.payload), (Status::Ok, [number; 7]), "{slots} slots");
+            }
+        }
+        bench.ring.terminate(SOON).expect("it ends");
+    }
+    End::Passed
 }
 
 /// Goal: hundreds of commands beside one lane, none of which ends, with followers behind each; then all end at once.
