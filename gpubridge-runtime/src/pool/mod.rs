@@ -1,6 +1,6 @@
 //! A pool of device memory: bins of released blocks in front, an arena behind, the driver only in large chunks.
 //!
-//! # Behaviour
+//! # How it works
 //! - **One owner.** Every method takes `&mut self`; nothing locks, blocks or waits, except that reserving a chunk waits
 //!   for the driver. The runtime keeps one pool per (lane, memory type), behind the lane's guard.
 //! - **A hit is a few nanoseconds** and never allocates host memory: a released block of the same size class is used

@@ -98,8 +98,9 @@ fn restored(silo: &Silo, handles: &[GpuMemoryHandle], times: usize, table: &mut 
             pace.begin();
             let grain = silo.grain(key as u64).expect("the key is good");
             let posted = grain.compute(MIX, None, Some(state), parameters(0)).post().expect("it is submitted");
+            let seen = check(0, posted.wait());
             pace.end(1);
-            assert_eq!(check(0, posted.wait()), 2, "the state was restored");
+            assert_eq!(seen, 2, "the state was restored");
         }
         pace
     });

@@ -2,7 +2,9 @@
 //!
 //! Counts and what follows from them are compared to the last digit. Two things are known outside between bounds only, and
 //! the bounds are exact: messages per second are the messages counted over a time between two that the run's own clock
-//! tells; the mean latency, which is that of the sampled calls, is no longer than the longest of all calls. Of no account
+//! tells; the mean latency, which is that of the sampled calls, is no longer than the longest of all calls. What the runtime
+//! alone can know is held against another of its books: allocated bytes against those of its size classes, hits among restored
+//! blocks as the session's tracker counted them against the pool's; and what derives from a metric against that. Of no account
 //! are the start time, the uptime that is reckoned from it, and the trackers' mean times: the first two are the system
 //! clock's, which may be set meanwhile, the last the device's own and nobody else's.
 

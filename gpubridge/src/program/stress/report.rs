@@ -53,7 +53,8 @@ fn describe(text: &mut String, outcome: &Outcome) -> fmt::Result {
     line(text, "compared", &compared)?;
     describe_memory(text, memory)?;
     let held = checks.iter().filter(|check| check.holds).count();
-    line(text, "counts", &format!("{held} of {} as counted outside", checks.len()))?;
+    line(text, "counts", &format!("{held} of {} checks hold", checks.len()))?;
+    line(text, "in no account", "start time, uptime, and the mean times of the grains' trackers")?;
     for check in checks {
         if check.holds {
             writeln!(text, "    {:<44} {}", check.name, spelled(&check.found))?;
