@@ -189,15 +189,18 @@ impl Gpu {
         // Half of what fits: the other half is left to work beside the rings.
         let limits = Limits { units, threads, ring_threads, ring_blocks: (units * per_unit / 2).max(1) };
         let utility = context.stream()?;
+        let sides = (0..SIDES).map(|_| context.stream()).collect::<Result<_, _>>()?;
+        let idle_streams = (0..RINGS_AT_ONCE).map(|_| context.urgent_stream()).collect::<Result<_, _>>()?;
         warm_up(&context, &utility, functions)?;
         let free = context.free_memory_bytes()?;
         let memory = Memory { device: Heap::new(Kind::Device), pinned: Heap::new(Kind::Pinned) };
+        // Last of all: whoever opens the GPU holds what its drop waits for.
         let presence = Presence { ordinal, is_lost: context.loss() };
         Ok(Self {
             memory: Mutex::new(memory),
             utility,
-            sides: (0..SIDES).map(|_| context.stream()).collect::<Result<_, _>>()?,
-            idle_streams: Mutex::new((0..RINGS_AT_ONCE).map(|_| context.urgent_stream()).collect::<Result<_, _>>()?),
+            sides,
+            idle_streams: Mutex::new(idle_streams),
             _module: module,
             context,
             functions,
