@@ -28,14 +28,14 @@ const BAR: f64 = 95.0;
 pub fn run(subject: &Subject, effort: Effort, table: &mut Table) {
     table.add(popular("more kernels than slots", MORE, subject));
     table.add(popular("fewer kernels than slots", FEWER, subject));
-    let calls = effort.of(CALLS);
+    let (rounds, calls) = (effort.of(11), effort.of(CALLS));
     for (figure, is_hit) in
         [("call whose kernel is in the cache", true), ("kernel cache miss: call that compiles its kernel", false)]
     {
-        let loops = latencies(subject, calls, is_hit);
+        let loops = latencies(subject, rounds, calls, is_hit);
         table.add(Draft::latency(figure, &loops).under(format!(
-            "spinning; {} of {calls} calls in each loop, {MORE} kernels as above; all calls are paced",
-            loops.recorded()
+            "spinning; {rounds} rounds of {calls} calls, of which {} count and all are paced, medians; {MORE} kernels as above",
+            loops.recorded() / rounds as u64
         )));
     }
     let times = effort.of(10_000);
@@ -85,8 +85,8 @@ fn popular(name: &str, kernels: u32, subject: &Subject) -> Draft {
 }
 
 /// Calls one at a time, of which those count whose kernel was in the cache, or those whose kernel was not.
-fn latencies(subject: &Subject, calls: usize, is_hit: bool) -> Loops {
-    Loops::once(calls, |mut pace| {
+fn latencies(subject: &Subject, rounds: usize, calls: usize, is_hit: bool) -> Loops {
+    Loops::run(rounds, calls, |mut pace| {
         let silo = subject.silo();
         let grain = silo.grain(1).expect("the key is good");
         wait(grain.totals()).expect("it is active");

@@ -20,8 +20,8 @@ pub fn run(subject: &Subject, effort: Effort, table: &mut Table) {
     let target = wait(grain.allocate((BLOCK * BLOCKS) as u64, MemoryType::Default)).expect("there is memory");
     posted(&grain, target, effort.of(500_000), table);
     completed(&grain, target, effort.of(100_000), table);
-    let one = Size { name: "1 MiB", size_bytes: 1 << 20, times: effort.of(200), has_open_loop: true };
-    let many = Size { name: "64 MiB", size_bytes: 64 << 20, times: (effort.of(100) / 10).max(1), has_open_loop: false };
+    let one = Size { name: "1 MiB", size_bytes: 1 << 20, times: effort.of(50), rounds: Some(effort.of(5)) };
+    let many = Size { name: "64 MiB", size_bytes: 64 << 20, times: (effort.of(100) / 10).max(1), rounds: None };
     [one, many].iter().for_each(|size| throughput(&grain, size, table));
 }
 
@@ -30,7 +30,8 @@ struct Size {
     name: &'static str,
     size_bytes: usize,
     times: usize,
-    has_open_loop: bool,
+    /// Of so many transfers each, in open loops, too; `None` for one round in a closed loop.
+    rounds: Option<usize>,
 }
 
 /// What the write `number` writes: no two alike.
@@ -105,21 +106,23 @@ fn there_and_back(grain: &GrainRef, target: GpuMemoryHandle, size_bytes: usize, 
     }
 }
 
-fn throughput(grain: &GrainRef, &Size { name, size_bytes, times, has_open_loop }: &Size, table: &mut Table) {
+fn throughput(grain: &GrainRef, &Size { name, size_bytes, times, rounds }: &Size, table: &mut Table) {
     let target = wait(grain.allocate(size_bytes as u64, MemoryType::Default)).expect("there is memory");
     let all = |paces: [&mut Pace; 2]| there_and_back(grain, target, size_bytes, paces);
     let rate = |what: &str, Quantiles { p50, .. }| {
-        Draft::value(format!("{name} {what}"), size_bytes as f64 / p50, "GB/s", 2)
-            .under(format!("median of {times}, one at a time, every byte of what was read checked"))
+        Draft::value(format!("{name} {what}"), size_bytes as f64 / p50, "GB/s", 2).under(format!(
+            "median of {times}, one at a time{}; every byte of what was read checked",
+            rounds.map_or(String::new(), |rounds| format!(", and of {rounds} rounds"))
+        ))
     };
-    if has_open_loop {
+    if let Some(rounds) = rounds {
         // One of both is paced; what the other takes is known from its own loops.
         let other = || Pace::closed(times);
-        let writes = Loops::once(times, |mut pace| {
+        let writes = Loops::run(rounds, times, |mut pace| {
             all([&mut pace, &mut other()]);
             pace
         });
-        let reads = Loops::once(times, |mut pace| {
+        let reads = Loops::run(rounds, times, |mut pace| {
             all([&mut other(), &mut pace]);
             pace
         });
