@@ -49,19 +49,6 @@ GB_DEVICE u32 shuffle(u32 value, u32 from) {
     return got;
 }
 
-GB_DEVICE u32 shuffle_xor(u32 value, u32 mask) {
-    u32 got;
-    asm volatile("shfl.sync.bfly.b32 %0, %1, %2, 31, 0xffffffff;" : "=r"(got) : "r"(value), "r"(mask));
-    return got;
-}
-
-// The value of the lane `by` below; of a lane that has none below, its own.
-GB_DEVICE u32 shuffle_up(u32 value, u32 by) {
-    u32 got;
-    asm volatile("shfl.sync.up.b32 %0, %1, %2, 0, 0xffffffff;" : "=r"(got) : "r"(value), "r"(by));
-    return got;
-}
-
 // One bit per lane of the warp.
 GB_DEVICE u32 ballot(bool holds) {
     u32 bits;

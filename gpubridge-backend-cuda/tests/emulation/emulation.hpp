@@ -69,7 +69,6 @@ EMULATION_UNSEEN inline uint32_t balloted(bool holds) {
 }
 
 EMULATION_UNSEEN inline uint32_t thread_index() { return current->index; }
-EMULATION_UNSEEN inline uint32_t lane() { return current->lane; }
 EMULATION_UNSEEN inline uint32_t block_threads() { return current->block->of().threads; }
 EMULATION_UNSEEN inline uint32_t block_index() { return current->block->index(); }
 EMULATION_UNSEEN inline uint32_t grid_blocks() { return current->block->of().blocks; }
@@ -90,14 +89,6 @@ GB_DEVICE void sync_block() { emulation::sync_block(); }
 GB_DEVICE void sync_warp() { emulation::sync_warp(); }
 
 GB_DEVICE u32 shuffle(u32 value, u32 from) { return emulation::shuffled(value, from % emulation::WARP_LANES); }
-
-GB_DEVICE u32 shuffle_xor(u32 value, u32 mask) { return emulation::shuffled(value, emulation::lane() ^ mask); }
-
-// The value of the lane `by` below; of a lane that has none below, its own.
-GB_DEVICE u32 shuffle_up(u32 value, u32 by) {
-    u32 lane = emulation::lane();
-    return emulation::shuffled(value, by <= lane ? lane - by : lane);
-}
 
 // One bit per lane of the warp.
 GB_DEVICE u32 ballot(bool holds) { return emulation::balloted(holds); }
