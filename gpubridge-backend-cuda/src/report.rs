@@ -47,8 +47,10 @@ pub(crate) fn device_info(driver: Driver, ordinal: u32, has_kernels: bool) -> Re
 /// What keeps a ring from running on the device, with what to do about it.
 pub(crate) fn why_unusable(device: DeviceHandle) -> Result<Option<&'static str>, Error> {
     let has = |attribute| device.attribute(attribute).map(|value| value != 0);
-    if device.attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)? < 7 {
-        return Ok(Some("its compute capability is below 7.0, which orders no memory accesses across the bus"));
+    let major = device.attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    let minor = device.attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    if (major, minor) < (7, 5) {
+        return Ok(Some("its compute capability is below 7.5, for which the kernels are made: use a later device"));
     }
     if has(Attribute::CU_DEVICE_ATTRIBUTE_KERNEL_EXEC_TIMEOUT)? {
         return Ok(Some("it ends kernels that run for long, as one does that drives a display: use another device"));
