@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use gpubridge_abstractions::{Error, ErrorKind, SharedMemory};
 
 use crate::driver::Shape;
-use crate::parameters::{HEARTBEAT, RECORD_BYTES, Request};
+use crate::parameters::{FIRST_USER, HEARTBEAT, RECORD_BYTES, Request};
 use crate::results::RESTART;
 use crate::ring::Core;
 
@@ -101,14 +101,19 @@ impl Attendant {
         let core = &*self.core;
         let slots = u64::from(core.parameters.config.slots);
         let record = core.records + (u64::from(request.lane) * slots + u64::from(request.slot)) * RECORD_BYTES;
-        let (functions, limits) = (core.gpu.functions, core.gpu.limits);
+        let (functions, limits) = (core.gpu.functions(), core.gpu.limits);
+        let (of_grid, of_block, threads) = if request.variant < FIRST_USER {
+            (functions.beside_grid, functions.beside_block, limits.threads)
+        } else {
+            (functions.user_grid, functions.user_block, limits.ring_threads)
+        };
         let (function, shape) = if request.by_grid {
-            let threads = limits.threads.min(GRID_THREADS);
+            let threads = threads.min(GRID_THREADS);
             let wanted = request.work.div_ceil(u64::from(threads) * WORK_PER_THREAD);
             let blocks = wanted.clamp(1, u64::from(limits.units * BLOCKS_PER_UNIT)) as u32;
-            (functions.beside_grid, Shape { blocks, threads })
+            (of_grid, Shape { blocks, threads })
         } else {
-            (functions.beside_block, Shape { blocks: 1, threads: limits.threads })
+            (of_block, Shape { blocks: 1, threads })
         };
         self.launched += 1;
         let side = &core.gpu.sides[self.launched % core.gpu.sides.len()];

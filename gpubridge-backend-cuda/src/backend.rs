@@ -119,7 +119,7 @@ impl Device for CudaDevice {
     }
 
     fn compile(&self, spec: &KernelSpec, slot: u16) -> Result<(), Error> {
-        self.kernels.compile(spec, slot)
+        self.kernels.compile(&self.gpu, spec, slot)
     }
 
     fn launch(&self, config: RingConfig) -> Result<Box<dyn Ring>, Error> {

@@ -1,11 +1,14 @@
-//! The one file that names cudarc: the few calls of CUDA's driver that the backend makes, as safe functions.
+//! The one module that names cudarc: the few calls of CUDA's driver that the backend makes, as safe functions.
 //!
 //! Every call goes through a [`Context`], which makes itself current in the calling thread, and is refused once the device is
 //! lost: after a fault nothing of a context can be trusted, not even freeing. What is dropped then is left to the process's
 //! end.
-#![expect(unsafe_code, reason = "foreign functions: this file is where the backend calls the driver")]
+#![expect(unsafe_code, reason = "foreign functions: this module is where the backend calls the driver")]
 
-use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
+mod link;
+pub(crate) mod nvrtc;
+
+use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,6 +17,8 @@ use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute, CUresult};
 use gpubridge_abstractions::{Error, ErrorKind};
 
 use crate::results::{RESTART, meaning};
+
+pub(crate) use link::{Object, Part};
 
 /// The oldest driver that is served, as the driver counts: CUDA 12.0.
 const OLDEST_DRIVER: c_int = 12_000;
@@ -181,17 +186,20 @@ impl Context {
         what: &str,
         call: impl FnOnce() -> CUresult,
     ) -> Result<(), Error> {
+        let result = self.make_current(operation, what).and_then(|()| check(call(), operation, what));
+        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::DeviceLost) {
+            self.lose();
+        }
+        result
+    }
+
+    fn make_current(&self, operation: &'static str, what: &str) -> Result<(), Error> {
         if self.is_lost() {
             let why = format!("{what}: the device stopped answering: {RESTART}");
             return Err(Error::new(ErrorKind::DeviceLost, operation, why));
         }
         // SAFETY: the context is retained as long as `self` lives.
-        let current = unsafe { sys::cuCtxSetCurrent(self.context) };
-        let result = check(current, operation, what).and_then(|()| check(call(), operation, what));
-        if result.as_ref().is_err_and(|error| error.kind() == ErrorKind::DeviceLost) {
-            self.lose();
-        }
-        result
+        check(unsafe { sys::cuCtxSetCurrent(self.context) }, operation, what)
     }
 
     /// The memory that is free now, in bytes.
@@ -203,13 +211,12 @@ impl Context {
         Ok(free as u64)
     }
 
-    /// Compiles a module from PTX.
-    pub(crate) fn load(self: &Arc<Self>, ptx: &str) -> Result<Module, Error> {
+    /// Loads a module: PTX that ends with a zero, which is compiled, or what [`Context::link`] made. Never while a ring runs.
+    pub(crate) fn load(self: &Arc<Self>, image: &[u8]) -> Result<Module, Error> {
         let mut module = ptr::null_mut();
-        let text = CString::new(ptx).expect("PTX is text");
-        let image = text.as_ptr().cast::<c_void>();
-        // SAFETY: `module` is the out parameter; the image is text that ends with a zero and outlives the call.
-        self.call("cuda.open", "compiling the ring's kernels", || unsafe {
+        let image = image.as_ptr().cast::<c_void>();
+        // SAFETY: `module` is the out parameter; the image says where it ends, and outlives the call.
+        self.call("cuda.open", "loading the ring's kernels", || unsafe {
             sys::cuModuleLoadData(&raw mut module, image)
         })?;
         Ok(Module { context: Arc::clone(self), module })

@@ -11,14 +11,14 @@ use gpubridge_abstractions::{Error, ErrorKind};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::arena::rounded;
-use crate::driver::{Context, DeviceAttribute, Driver, Function, Module, Shape, Stream};
+use crate::driver::{Context, DeviceAttribute, Driver, Stream};
 use crate::heap::{Heap, Kind};
-use crate::parameters::{ARENAS_MAX, RECORD_BYTES};
+use crate::parameters::ARENAS_MAX;
+use crate::program::{Functions, Program};
 use crate::results::RESTART;
 use crate::ring::Core;
+use crate::users::Users;
 
-/// The kernels, generated from `kernels/cuda`.
-const PTX: &str = gpubridge_kernels::cuda::PTX;
 /// Streams for work beside the rings.
 const SIDES: usize = 8;
 /// Streams for rings that are made when the GPU is opened: more take a window each.
@@ -63,15 +63,6 @@ impl Drop for Presence {
     }
 }
 
-/// The module's kernels.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Functions {
-    pub(crate) ring: Function,
-    pub(crate) beside_grid: Function,
-    pub(crate) beside_block: Function,
-    pub(crate) beside_finish: Function,
-}
-
 /// What bounds the launches.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -110,9 +101,10 @@ pub(crate) struct Gpu {
     pub(crate) sides: Vec<Stream>,
     // For rings. The driver is not asked for a stream, nor to destroy one, while a ring runs.
     idle_streams: Mutex<Vec<Stream>>,
-    _module: Module,
+    // Replaced in a window alone.
+    program: RwLock<Program>,
+    pub(crate) users: Users,
     pub(crate) context: Arc<Context>,
-    pub(crate) functions: Functions,
     pub(crate) limits: Limits,
     // What the driver had free when it was last asked: asking it under a running ring is one more call that may wait.
     driver_free_bytes: AtomicU64,
@@ -175,23 +167,19 @@ impl Gpu {
     fn new(driver: Driver, ordinal: u32) -> Result<Self, Error> {
         let device = driver.device(ordinal)?;
         let context = Context::open(device)?;
-        let module = context.load(PTX)?;
-        let functions = Functions {
-            ring: module.function(c"gpubridge_ring")?,
-            beside_grid: module.function(c"gpubridge_beside_grid")?,
-            beside_block: module.function(c"gpubridge_beside_block")?,
-            beside_finish: module.function(c"gpubridge_beside_finish")?,
-        };
         let units = device.attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
         let threads = device.attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?;
         let ring_threads = threads.min(gpubridge_kernels::cuda::RING_THREADS_MAX);
-        let per_unit = module.blocks_per_unit(functions.ring, ring_threads)?;
-        // Half of what fits: the other half is left to work beside the rings.
-        let limits = Limits { units, threads, ring_threads, ring_blocks: (units * per_unit / 2).max(1) };
         let utility = context.stream()?;
         let sides = (0..SIDES).map(|_| context.stream()).collect::<Result<_, _>>()?;
         let idle_streams = (0..RINGS_AT_ONCE).map(|_| context.urgent_stream()).collect::<Result<_, _>>()?;
-        warm_up(&context, &utility, functions)?;
+        let program = Program::of_the_library(&context, &utility, ring_threads)?;
+        // Half of what fits: the other half is left to work beside the rings.
+        let limits = Limits { units, threads, ring_threads, ring_blocks: (units * program.blocks_per_unit / 2).max(1) };
+        let capability = (
+            device.attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
+            device.attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
+        );
         let free = context.free_memory_bytes()?;
         let memory = Memory { device: Heap::new(Kind::Device), pinned: Heap::new(Kind::Pinned) };
         // Last of all: whoever opens the GPU holds what its drop waits for.
@@ -201,14 +189,32 @@ impl Gpu {
             utility,
             sides,
             idle_streams: Mutex::new(idle_streams),
-            _module: module,
+            program: RwLock::new(program),
+            users: Users::new(capability),
             context,
-            functions,
             limits,
             driver_free_bytes: AtomicU64::new(free),
             buffers: RwLock::default(),
             rings: Mutex::default(),
             _presence: presence,
+        })
+    }
+
+    /// The module's kernels as they are now: to be launched before the next window.
+    pub(crate) fn functions(&self) -> Functions {
+        self.program.read().functions
+    }
+
+    /// Has rings and work beside them go on with another module, made of this image. The old one stays if that fails.
+    ///
+    /// Blocks; parks the rings for a moment.
+    pub(crate) fn replace_program(&self, image: &[u8]) -> Result<(), Error> {
+        self.window("cuda.compile", || {
+            let threads = self.limits.ring_threads;
+            let program = Program::load(&self.context, image, &self.utility, threads)?;
+            program.check_occupancy(self.program.read().blocks_per_unit)?;
+            *self.program.write() = program;
+            Ok(())
         })
     }
 
@@ -225,7 +231,7 @@ impl Gpu {
         let taken = self.memory.lock().heap(kind).take(size_bytes);
         let address = match taken {
             Some(address) => address,
-            None => self.window(|| self.grow_and_take(kind, size_bytes))?,
+            None => self.window("cuda.reserve", || self.grow_and_take(kind, size_bytes))?,
         };
         let part = Part { gpu: Arc::clone(self), kind, address, size_bytes };
         // The part is as long. Other sizes might have the driver load another kernel for them, under a running ring.
@@ -241,7 +247,7 @@ impl Gpu {
         let idle = self.idle_streams.lock().pop();
         let stream = match idle {
             Some(stream) => stream,
-            None => self.window(|| self.context.urgent_stream())?,
+            None => self.window("cuda.launch", || self.context.urgent_stream())?,
         };
         Ok(RingStream { gpu: Arc::clone(self), stream: Some(stream) })
     }
@@ -290,10 +296,10 @@ impl Gpu {
     }
 
     /// Does `work` while no ring runs: those that do are parked before, and go on afterwards where they were.
-    fn window<R>(&self, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    fn window<R>(&self, operation: &'static str, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
         let rings = self.rings.lock();
         let running: Vec<Arc<Core>> = rings.iter().filter_map(Weak::upgrade).collect();
-        let parked = Core::park_all(&running, WINDOW_DEADLINE);
+        let parked = Core::park_all(&running, WINDOW_DEADLINE, operation);
         let done = parked.and_then(|()| work());
         running.iter().for_each(|core| core.go_on());
         done
@@ -349,19 +355,6 @@ impl Gpu {
         let (pinned, offset) = memory.pinned.pinned(part.address)?;
         pinned.host_at(offset)
     }
-}
-
-/// Launches each kernel that is launched under a running ring once before there is one: whatever a first launch still waits
-/// for is done then.
-fn warm_up(context: &Arc<Context>, stream: &Stream, functions: Functions) -> Result<(), Error> {
-    let record = context.allocate(RECORD_BYTES)?;
-    stream.zero(record.address(), RECORD_BYTES)?;
-    let (shape, no_kernel) = (Shape { blocks: 1, threads: 32 }, 0);
-    for function in [functions.beside_grid, functions.beside_block] {
-        stream.launch(function, shape, false, [&[record.address()], &[no_kernel]])?;
-    }
-    stream.launch(functions.beside_finish, shape, false, [&[record.address()]])?;
-    stream.wait()
 }
 
 /// A stream that a ring's kernel runs on, kept for another ring when dropped. Its kernel has ended then.

@@ -1,13 +1,20 @@
 //! A device's kernels by slot.
 //!
-//! All kernels of the library are in the ring's module. What is "compiled" into a slot is which of them it stands for: the
-//! command that names the slot is told so when it is submitted, so no table has to be kept alike on host and device.
+//! All kernels of the library are in the ring's module, and users' own are linked to it. What is "compiled" into a slot is which of
+//! them it stands for: the command that names the slot is told so when it is submitted, so no table has to be kept alike on host and
+//! device.
 
-use std::sync::OnceLock;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
-use gpubridge_abstractions::{Error, ErrorKind, KernelDeclaration, KernelId, KernelSpec};
+use gpubridge_abstractions::{BufferUse, Error, ErrorKind, KernelDeclaration, KernelId, KernelSpec, Placement};
+use gpubridge_kernels::cuda::CudaKernel;
 use gpubridge_kernels::{Kernel, KernelLibrary};
+use parking_lot::Mutex;
+
+use crate::gpu::Gpu;
+use crate::users::UserKernel;
 
 const TARGET: &str = "cuda";
 const PAGE: usize = 256;
@@ -16,9 +23,9 @@ const COMPILED: u64 = 1 << 63;
 /// Which kernel a slot stands for, as a command carries it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Variant {
-    /// The kernel's id and its element type; 0 stands for no kernel.
+    /// The kernel's id and its element type, or the number of a user's kernel; 0 stands for no kernel.
     pub(crate) number: u16,
-    /// Its compile-time constant.
+    /// Its compile-time constant; of a user's kernel, what it declares.
     pub(crate) constant: u32,
 }
 
@@ -28,6 +35,8 @@ pub(crate) struct KernelSlots {
     library: KernelLibrary,
     declarations: Vec<KernelDeclaration>,
     pages: [OnceLock<Box<[AtomicU64; PAGE]>>; 1 + u16::MAX as usize / PAGE],
+    // Users' kernels are there as long as a slot stands for them.
+    users: Mutex<BTreeMap<u16, Arc<UserKernel>>>,
 }
 
 impl KernelSlots {
@@ -35,7 +44,7 @@ impl KernelSlots {
     pub(crate) fn new(library: KernelLibrary) -> Self {
         let declarations: Vec<_> = library.kernels().iter().filter(|kernel| has_variant(kernel)).collect();
         let declarations = declarations.into_iter().map(|kernel| kernel.declaration.clone()).collect();
-        Self { library, declarations, pages: [const { OnceLock::new() }; _] }
+        Self { library, declarations, pages: [const { OnceLock::new() }; _], users: Mutex::default() }
     }
 
     /// What can be compiled.
@@ -44,17 +53,31 @@ impl KernelSlots {
     }
 
     /// Lets `slot` stand for `spec` from now on.
-    pub(crate) fn compile(&self, spec: &KernelSpec, slot: u16) -> Result<(), Error> {
+    pub(crate) fn compile(&self, gpu: &Gpu, spec: &KernelSpec, slot: u16) -> Result<(), Error> {
         let kernel = self.library.resolve(spec, TARGET, has_variant, "cuda.compile")?;
-        // The twin knows what the constants may be.
-        if let Some(Err(text)) = kernel.cpu.as_ref().map(|compile| compile(spec)) {
-            let why = format!("kernel `{}`: {text}", kernel.declaration.name);
-            return Err(Error::new(ErrorKind::KernelBuild, "cuda.compile", why));
-        }
-        let number = u64::from(spec.id.0) << 2 | spec.element as u64;
+        let name = kernel.declaration.name;
+        let refuse = |text| Error::new(ErrorKind::KernelBuild, "cuda.compile", format!("kernel `{name}`: {text}"));
+        let (number, constant, user) = match &kernel.cuda {
+            Some(cuda) => {
+                let code = kernel.cuda_code(spec).map_err(refuse)?;
+                let user = gpu.users.add(gpu, name, spec, code)?;
+                (user.variant(), traits(&kernel.declaration, cuda), Some(user))
+            }
+            None => {
+                // The twin knows what the constants may be.
+                kernel.cpu.as_ref().map_or(Ok(()), |compile| compile(spec).map(drop)).map_err(refuse)?;
+                ((spec.id.0 << 2) as u16 | spec.element as u16, spec.constants[0], None)
+            }
+        };
         let page = self.pages[usize::from(slot) / PAGE].get_or_init(|| Box::new([const { AtomicU64::new(0) }; PAGE]));
+        let word = COMPILED | u64::from(number) << 32 | u64::from(constant);
         // Release: pairs with the Acquire load in `find`, though the word says all there is to say.
-        page[usize::from(slot) % PAGE].store(COMPILED | number << 32 | u64::from(spec.constants[0]), Ordering::Release);
+        page[usize::from(slot) % PAGE].store(word, Ordering::Release);
+        let mut users = self.users.lock();
+        match user {
+            Some(user) => users.insert(slot, user),
+            None => users.remove(&slot),
+        };
         Ok(())
     }
 
@@ -67,7 +90,26 @@ impl KernelSlots {
     }
 }
 
-/// Whether the ring's module has the kernel.
+/// Whether the ring's module has the kernel, or can be linked with it.
 fn has_variant(kernel: &Kernel) -> bool {
-    kernel.declaration.id < KernelId::FIRST_USER && kernel.declaration.targets.contains(&TARGET)
+    kernel.cuda.is_some()
+        || kernel.declaration.id < KernelId::FIRST_USER && kernel.declaration.targets.contains(&TARGET)
+}
+
+/// What a user's kernel declares, as its commands tell the device: see `kernels/cuda/users.cuh`.
+fn traits(declaration: &KernelDeclaration, cuda: &CudaKernel) -> u32 {
+    const MANTISSA_BITS: u32 = 21;
+    let bits = declaration.buffers.iter().zip(0..).map(|(used, at)| u32::from(*used != BufferUse::None) << at);
+    let in_ring_up_to = match declaration.placement {
+        Placement::InRing => u64::MAX,
+        Placement::InRingUpTo(limit) => limit,
+        Placement::Beside => 0,
+    };
+    // The highest bits of the limit, and how many others there are: it is rounded down.
+    let exponent = (u64::BITS - in_ring_up_to.leading_zeros()).saturating_sub(MANTISSA_BITS);
+    bits.sum::<u32>()
+        | u32::from(declaration.in_place) << 3
+        | u32::from(cuda.is_by_grid()) << 4
+        | exponent << 5
+        | ((in_ring_up_to >> exponent) as u32) << 11
 }

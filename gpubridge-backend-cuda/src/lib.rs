@@ -24,10 +24,13 @@ mod kernels;
 mod parameters;
 #[cfg(feature = "probe")]
 pub mod probe;
+mod program;
 mod report;
 mod results;
 mod ring;
+mod stub;
 mod submit;
+mod users;
 mod words;
 
 pub use backend::{CudaBackend, CudaConfig};

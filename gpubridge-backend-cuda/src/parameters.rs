@@ -1,6 +1,6 @@
 //! What the host tells the ring's kernel, laid out as `kernels/cuda/ring.cuh` reads it.
 
-use gpubridge_abstractions::{PAYLOAD_WORDS, RingConfig};
+use gpubridge_abstractions::{KernelId, PAYLOAD_WORDS, RingConfig};
 use gpubridge_kernels::ring::layout::SLOT_WORDS;
 
 pub(crate) const EXECUTORS_MAX: usize = 15;
@@ -18,6 +18,9 @@ pub(crate) const CONTROL_WORDS: usize = 2 * SLOT_WORDS;
 pub(crate) const WANTED: usize = 0;
 pub(crate) const REACHED: usize = 8;
 pub(crate) const HEARTBEAT: usize = 9;
+
+/// Kernels from this variant on are users'.
+pub(crate) const FIRST_USER: u32 = KernelId::FIRST_USER.0 << 2;
 
 /// What the host wants of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -98,7 +98,7 @@ impl Core {
     /// Launches the kernel over what there is. It goes on where it was.
     pub(crate) fn launch_kernel(&self) -> Result<(), Error> {
         let arguments = self.parameters.to_words(&self.gpu.arenas());
-        self.stream.launch(self.gpu.functions.ring, self.shape, true, [&arguments])
+        self.stream.launch(self.gpu.functions().ring, self.shape, true, [&arguments])
     }
 
     /// Control word `word` of each block.
@@ -175,12 +175,12 @@ impl Core {
     ///
     /// # Errors
     /// `Timeout` when one does not. [`Core::go_on`] is to be called either way.
-    pub(crate) fn park_all(rings: &[Arc<Self>], deadline: Duration) -> Result<(), Error> {
+    pub(crate) fn park_all(rings: &[Arc<Self>], deadline: Duration, operation: &'static str) -> Result<(), Error> {
         let until = Instant::now() + deadline;
         rings.iter().for_each(|ring| ring.tell_to_hold());
-        wait_for_each(rings, until, Self::holds)?;
+        wait_for_each(rings, until, operation, Self::holds)?;
         rings.iter().for_each(|ring| ring.tell_to_exit());
-        wait_for_each(rings, until, Self::is_at_rest)
+        wait_for_each(rings, until, operation, Self::is_at_rest)
     }
 
     fn tell_to_hold(&self) {
@@ -302,12 +302,17 @@ impl Core {
 }
 
 /// Waits until all of these rings have come to something.
-fn wait_for_each(rings: &[Arc<Core>], until: Instant, to: fn(&Core) -> Result<bool, Error>) -> Result<(), Error> {
+fn wait_for_each(
+    rings: &[Arc<Core>],
+    until: Instant,
+    operation: &'static str,
+    to: fn(&Core) -> Result<bool, Error>,
+) -> Result<(), Error> {
     for ring in rings {
         while !to(ring)? {
             if Instant::now() >= until {
                 let why = "a ring does not park: work beside it has not ended; try again when it has";
-                return Err(Error::new(ErrorKind::Timeout, "cuda.reserve", why));
+                return Err(Error::new(ErrorKind::Timeout, operation, why));
             }
             std::thread::sleep(PAUSE);
         }

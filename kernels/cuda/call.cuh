@@ -1,6 +1,7 @@
 // One call of a kernel as the kernel sees it; `kernels/src/kernel.rs` says the same in Rust.
 #pragma once
 
+#include "layout.cuh"
 #include "platform.cuh"
 
 namespace gb {
@@ -40,12 +41,19 @@ struct Answer {
     u32 bytes;
     // Whether this thread is the one that writes them.
     bool writes;
+    // Whether it failed, as the thread knows that writes.
+    bool failed;
 
+    // Appends four bytes. One that does not fit fails the call.
     template <class T>
     GB_MEMBER void push(T value) {
+        if (bytes + 4 > PAYLOAD_BYTES) return fail();
         if (writes) words[bytes / 8] |= u64(bit_cast<u32>(value)) << (bytes % 8 * 8);
         bytes += 4;
     }
+
+    // The call ends with a fault in place of an answer. What it has written stays.
+    GB_MEMBER void fail() { failed = true; }
 };
 
 } // namespace gb

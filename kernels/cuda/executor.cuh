@@ -9,6 +9,7 @@
 #include "library/library.cuh"
 #include "ring.cuh"
 #include "team.cuh"
+#include "users.cuh"
 
 namespace gb {
 
@@ -330,47 +331,51 @@ private:
         u32 status;
 
         template <class Kernel>
-        GB_MEMBER void operator()(Kernel) {
-            status = executor.call<Kernel>(command);
+        GB_MEMBER void operator()(Kernel kernel) {
+            status = executor.call(kernel, traits_of<Kernel>(), command);
         }
     };
 
     GB_MEMBER u32 compute(const Command &command) {
+        if (command.kernel() >= FIRST_USER) {
+            User user{command.kernel() - FIRST_USER, answer(), 0};
+            return call(user, traits_of_user(u32(command.payload(3) >> 32)), command);
+        }
         Compute visitor{*this, command, STATUS_UNKNOWN_KERNEL};
         with_kernel(command.kernel(), visitor);
         return visitor.status;
     }
 
     template <class Kernel>
-    GB_MEMBER u32 call(const Command &command) {
+    GB_MEMBER u32 call(Kernel &kernel, const Traits &traits, const Command &command) {
         Name input = Name::of(command.payload(0)), operand = Name::of(command.payload(1));
         Name output = Name::of(command.payload(2));
         Name own = rank() == 0 ? input : rank() == 1 ? operand : output;
-        bool looks = rank() < 3 && !own.is_none() && (Kernel::BUFFERS >> rank() & 1);
+        bool looks = rank() < 3 && !own.is_none() && (traits.buffers >> rank() & 1);
         if (rank() < 3 && !looks) {
             // Neither named nor used, or one of the two.
-            bool fits = own.is_none() == !(Kernel::BUFFERS >> rank() & 1);
+            bool fits = own.is_none() == !(traits.buffers >> rank() & 1);
             hall.found[index][rank()] = fits ? STATUS_OK : STATUS_INVALID_ARGUMENT;
             hall.size_bytes[index][rank()] = 0;
         }
         u32 status = find(own, looks, 3, command.grain());
         if (status != STATUS_OK) return status;
         bool aliased = same(input, operand) || same(input, output) || same(operand, output);
-        if (aliased && !Kernel::IN_PLACE) return STATUS_INVALID_ARGUMENT;
+        if (aliased && !traits.in_place) return STATUS_INVALID_ARGUMENT;
 
         Call call{buffer(0), buffer(1), buffer(2), u32(command.payload(3)), {}, u32(command.payload(3) >> 32)};
         if (call.count == 0) call.count = input.is_none() ? call.output.count : call.input.count;
         for (u32 i = 0; i < 3; ++i) call.scalars.words[i] = command.payload(4 + i);
-        if (!Kernel::check(call)) return STATUS_INVALID_ARGUMENT;
-        u64 work = Kernel::work(call);
-        if (work > Kernel::IN_RING_UP_TO) {
-            begin_beside(command, command.kernel(), Kernel::BY_GRID, call, work);
+        if (!kernel.check(call)) return STATUS_INVALID_ARGUMENT;
+        u64 work = kernel.work(call);
+        if (work > traits.in_ring_up_to) {
+            begin_beside(command, command.kernel(), traits.by_grid, call, work);
             return STATUS_OK;
         }
-        Answer told{answer(), 0, rank() == 0};
-        Kernel::run(Warp{}, call, told);
+        Answer told{answer(), 0, rank() == 0, false};
+        kernel.run(Warp{}, call, told);
         answer_bytes = told.bytes;
-        return STATUS_OK;
+        return told.failed ? STATUS_KERNEL_FAULT : STATUS_OK;
     }
 
     GB_MEMBER static bool same(Name a, Name b) { return !a.is_none() && a.index == b.index; }
@@ -470,7 +475,7 @@ private:
         slot = of_slot;
         u64 header = record.command[0];
         u32 device_time_ns = record.device_time_ns;
-        finish(header, STATUS_OK, device_time_ns);
+        finish(header, answer_bytes == FAULTED ? STATUS_KERNEL_FAULT : STATUS_OK, device_time_ns);
     }
 
     GB_MEMBER void cancel_from(u32 of_lane, u32 first) {

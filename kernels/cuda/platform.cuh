@@ -30,6 +30,10 @@ using f64 = double;
 #define GB_DEVICE static __device__ __forceinline__
 #define GB_MEMBER __device__ __forceinline__
 #define GB_KERNEL(threads) extern "C" __global__ void __launch_bounds__(threads)
+// A function that others are linked with, and one that may be linked with later: until then it answers with `otherwise`.
+#define GB_LINKED extern "C" __device__
+#define GB_LINKED_LATER(declaration, otherwise)                                                                                \
+    extern "C" __device__ __attribute__((weak, noinline)) declaration { return otherwise; }
 // Memory that the threads of a block share; to be declared at the top of a kernel, by all of its threads.
 #define GB_SHARED(type, name) __shared__ type name
 

@@ -70,7 +70,7 @@ GB_KERNEL(gb::BESIDE_THREADS_MAX) gpubridge_beside_grid(gb::Record *record, gb::
     using namespace gb;
     note_start(record);
     Grid team;
-    Answer answer{record->answer, 0, team.rank() == 0};
+    Answer answer{record->answer, 0, team.rank() == 0, false};
     // By value: what a kernel stores might be the call, as far as a compiler knows.
     Call call = record->call;
     if (variant == ZERO_BYTES) return zero(team, call.output.words, call.output.count);
@@ -85,11 +85,26 @@ GB_KERNEL(gb::BESIDE_THREADS_MAX) gpubridge_beside_block(gb::Record *record, gb:
     GB_SHARED(Scratch, scratch);
     note_start(record);
     Block team{scratch};
-    Answer answer{record->answer, 0, team.rank() == 0};
+    Answer answer{record->answer, 0, team.rank() == 0, false};
     Call call = record->call;
     Beside<Block> beside{team, call, answer};
     with_kernel(variant, beside);
     if (team.rank() == 0) record->answer_bytes = answer.bytes;
+}
+
+// The same for kernels of users' own, which get the registers that they have in the ring.
+GB_KERNEL(gb::RING_THREADS_MAX) gpubridge_user_grid(gb::Record *record, gb::u32 variant) {
+    using namespace gb;
+    note_start(record);
+    run_user_beside(record, variant, STEP_BY_GRID, nullptr, Grid{}.rank() == 0);
+}
+
+GB_KERNEL(gb::RING_THREADS_MAX) gpubridge_user_block(gb::Record *record, gb::u32 variant) {
+    using namespace gb;
+    using Scratch = u64[WARP];
+    GB_SHARED(Scratch, scratch);
+    note_start(record);
+    run_user_beside(record, variant, STEP_BY_BLOCK, scratch, thread_index() == 0);
 }
 
 // The last step of a command beside the ring, behind its kernel on the same stream: its executor may go on.

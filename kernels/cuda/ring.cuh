@@ -25,6 +25,7 @@ struct alignas(32) Bound {
 };
 
 constexpr u32 NOBODY = ~0u;
+constexpr u32 FAULTED = ~0u;
 
 // A command that does not run in the ring at once: it is at work beside it, or waits behind another of its grain. There is
 // one for each slot of a lane, so there are always enough.
@@ -36,7 +37,7 @@ struct alignas(64) Record {
     u64 begun;
     u64 done;
     u64 started_ns;
-    // How it went.
+    // How it went: the answer and its bytes, or FAULTED.
     u64 answer[PAYLOAD_WORDS];
     u32 answer_bytes;
     u32 device_time_ns;

@@ -10,6 +10,7 @@ use gpubridge_abstractions::{
 };
 
 use crate::Elements;
+use crate::cuda::{CudaCode, CudaKernel};
 
 /// One call of a kernel as its CPU twin sees it. The declaration's check has passed.
 #[derive(Clone, Copy, Debug)]
@@ -83,6 +84,8 @@ pub struct Kernel {
     pub declaration: KernelDeclaration,
     /// Its variant for the CPU.
     pub cpu: Option<CompileCpu>,
+    /// Its variant for CUDA, of a user's kernel: those of the library are in the ring's module.
+    pub cuda: Option<CudaKernel>,
 }
 
 impl Kernel {
@@ -108,7 +111,28 @@ impl Kernel {
             check_spec(&declared, spec)?;
             compile(spec)
         });
-        Self { declaration, cpu: Some(cpu) }
+        Self { declaration, cpu: Some(cpu), cuda: None }
+    }
+
+    /// A kernel for CUDA alone.
+    pub fn from_cuda(declaration: KernelDeclaration, cuda: CudaKernel) -> Self {
+        Self { declaration, cpu: None, cuda: Some(cuda) }
+    }
+
+    /// The same with a variant for CUDA.
+    #[must_use]
+    pub fn with_cuda(mut self, cuda: CudaKernel) -> Self {
+        self.cuda = Some(cuda);
+        self
+    }
+
+    /// The code of one of its specializations for CUDA.
+    ///
+    /// # Errors
+    /// What the specialization asks for that the kernel does not declare; why there is no code for it.
+    pub fn cuda_code(&self, spec: &KernelSpec) -> Result<CudaCode, String> {
+        check_spec(&self.declaration, spec)?;
+        self.cuda.as_ref().ok_or("it has no variant for CUDA")?.code(spec)
     }
 }
 
@@ -130,7 +154,11 @@ fn check_spec(declaration: &KernelDeclaration, spec: &KernelSpec) -> Result<(), 
 
 impl fmt::Debug for Kernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Kernel").field("declaration", &self.declaration).field("cpu", &self.cpu.is_some()).finish()
+        f.debug_struct("Kernel")
+            .field("declaration", &self.declaration)
+            .field("cpu", &self.cpu.is_some())
+            .field("cuda", &self.cuda)
+            .finish()
     }
 }
 
@@ -175,7 +203,7 @@ impl KernelLibrary {
                 Scalars::CAPACITY
             ));
         }
-        if new.elements.is_empty() || kernel.cpu.is_none() {
+        if new.elements.is_empty() || kernel.cpu.is_none() && kernel.cuda.is_none() {
             return refuse(format!("kernel `{}` has no element type or no variant for any target", new.name));
         }
         self.kernels.push(kernel);

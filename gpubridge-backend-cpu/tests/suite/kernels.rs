@@ -37,7 +37,7 @@ pub fn kernel(
     run: impl Fn(&Invocation<'_>, &mut Answer) + Send + Sync + 'static,
 ) -> Kernel {
     let run: CpuKernel = Arc::new(run);
-    Kernel { declaration, cpu: Some(Arc::new(move |_| Ok(Arc::clone(&run)))) }
+    Kernel { declaration, cpu: Some(Arc::new(move |_| Ok(Arc::clone(&run)))), cuda: None }
 }
 
 pub fn library(kernels: impl IntoIterator<Item = Kernel>) -> KernelLibrary {

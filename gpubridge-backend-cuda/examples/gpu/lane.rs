@@ -8,7 +8,7 @@ use gpubridge_abstractions::{
     Opcode, PAYLOAD_WORDS, Ring, RingConfig, Status, Taken, Ticket, Transfer,
 };
 use gpubridge_backend_cuda::CudaBackend;
-use gpubridge_kernels::library;
+use gpubridge_kernels::{KernelLibrary, library};
 
 use crate::DEVICE;
 
@@ -23,7 +23,11 @@ pub struct Rig {
 
 impl Rig {
     pub fn new(lanes: u32, kernels: &[KernelSpec]) -> Result<Self, Error> {
-        let device = CudaBackend::new(library()).open(DEVICE)?;
+        Self::with_library(lanes, library(), kernels)
+    }
+
+    pub fn with_library(lanes: u32, library: KernelLibrary, kernels: &[KernelSpec]) -> Result<Self, Error> {
+        let device = CudaBackend::new(library).open(DEVICE)?;
         for (slot, spec) in kernels.iter().enumerate() {
             device.compile(spec, slot as u16)?;
         }

@@ -5,6 +5,7 @@
 mod beside;
 mod coherence;
 mod hazards;
+mod kernels;
 mod lane;
 mod latency;
 mod markdown;
@@ -18,7 +19,7 @@ use gpubridge_backend_cuda::probe;
 use serde_json::{Value, json};
 
 const USAGE: &str = "gpu probe | latency [SECONDS] | coherence [ROUNDS] | beside [MEGABYTES] | hazards [SECONDS] | \
-                     hazard NAME | markdown FILE";
+                     hazard NAME | kernels [COUNT] | compile MAJOR.MINOR FILE | markdown FILE";
 
 fn main() -> ExitCode {
     let words: Vec<String> = env::args().skip(1).collect();
@@ -29,6 +30,8 @@ fn main() -> ExitCode {
         Some("coherence") => number(100_000).map_err(Into::into).and_then(coherence::run),
         Some("beside") => number(256).map_err(Into::into).and_then(beside::run),
         Some("hazards") => number(5).map_err(Into::into).and_then(hazards::run_all),
+        Some("kernels") => number(100).map_err(Into::into).and_then(kernels::run),
+        Some("compile") => kernels::compile(&words[1..]),
         Some("markdown") => markdown::print(words.get(1).map_or("", String::as_str)),
         Some("hazard") => hazards::run(words.get(1).map_or("", String::as_str)),
         _ => Err(USAGE.into()),

@@ -6,7 +6,9 @@ mod hazards;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use gpubridge_abstractions::{Backend, Command, DeviceIndex, Error, ErrorKind, MemoryType, Opcode, RingConfig, Taken};
+use gpubridge_abstractions::{
+    Backend, Command, DeviceIndex, Error, ErrorKind, KernelSpec, MemoryType, Opcode, RingConfig, Taken,
+};
 use gpubridge_kernels::KernelLibrary;
 
 use crate::CudaBackend;
@@ -14,6 +16,7 @@ use crate::driver::{DeviceAttribute as Attribute, Driver, Stream};
 use crate::gpu::{Gpu, Part};
 use crate::heap::Kind;
 use crate::parameters::RECORD_BYTES;
+use crate::users;
 
 pub use hazards::{HAZARDS, Hazard};
 
@@ -53,6 +56,21 @@ pub fn attributes(index: DeviceIndex) -> Result<Vec<(&'static str, String)>, Err
     Ok(values.into_iter().chain(limits).collect())
 }
 
+/// Compiles a kernel of a user's own for a device of this compute capability, of which none has to be there, to machine code that
+/// defines `function`.
+///
+/// # Errors
+/// `Unsupported` without NVRTC; `KernelBuild` with the compiler's text.
+pub fn compile(
+    name: &str,
+    source: &str,
+    capability: (u32, u32),
+    spec: &KernelSpec,
+    function: &str,
+) -> Result<Vec<u8>, Error> {
+    users::compile_source(name, source, capability, spec, function)
+}
+
 /// The way without a ring: a kernel of one thread is launched, and waited for.
 #[derive(Debug)]
 pub struct Launches {
@@ -79,7 +97,7 @@ impl Launches {
     /// When the driver fails.
     pub fn launch_and_wait(&self) -> Result<(), Error> {
         let record = [self.record.address()];
-        self.stream.launch(self.gpu.functions.beside_finish, hazards::ONE_WARP, false, [&record])?;
+        self.stream.launch(self.gpu.functions().beside_finish, hazards::ONE_WARP, false, [&record])?;
         self.stream.wait()
     }
 }
@@ -107,7 +125,7 @@ pub fn meet_hazard(
     let hazard = hazards::find(name)?;
     let gpu = Gpu::open(Driver::load()?, index.0)?;
     let subject =
-        hazards::Subject::new(Arc::clone(&gpu.context), gpu.functions.beside_finish, gpubridge_kernels::cuda::PTX)?;
+        hazards::Subject::new(Arc::clone(&gpu.context), gpu.functions().beside_finish, gpubridge_kernels::cuda::PTX)?;
     let device = CudaBackend::new(KernelLibrary::empty()).open(index)?;
     // So that launching the ring asks the driver for nothing afterwards.
     drop(device.reserve(1, MemoryType::Default)?);

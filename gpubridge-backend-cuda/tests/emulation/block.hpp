@@ -25,6 +25,8 @@ struct Launch {
     unsigned blocks, threads;
     // What each thread does: the kernel with its arguments.
     std::function<void()> run;
+    // What the module is linked with, see `linker.hpp`.
+    const void *linked = nullptr;
     // Asked after so many turns in a block: how many more until the next question; none: the block is given up.
     std::function<uint64_t(uint64_t turns)> more_turns;
     // For ThreadSanitizer: who waits for the launch is ordered behind all of its threads.

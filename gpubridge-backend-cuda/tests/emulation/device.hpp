@@ -63,6 +63,7 @@ public:
     Handles<Stream> streams;
     Handles<Event> events;
     Handles<Module> modules;
+    Handles<Linker> linkers;
     std::atomic<int> retained{0};
     std::atomic<unsigned> flags{0};
 

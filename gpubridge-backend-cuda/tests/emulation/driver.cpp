@@ -303,6 +303,46 @@ EMULATED_API CUresult cuModuleGetFunction(Function **handle, Module *module_hand
     });
 }
 
+// The linker, which asks nothing of the device: a ring may run.
+
+static CUresult enter_linker(const char *call, Linker *linker, std::function<CUresult(Linker &)> does) {
+    return enter_context(call, [&](Device &device) {
+        auto there = device.linkers.find(linker);
+        return there ? does(*there) : CUDA_ERROR_INVALID_HANDLE;
+    });
+}
+
+EMULATED_API CUresult cuLinkCreate_v2(unsigned count, const int *options, void **values, Linker **linker) {
+    return enter_context(__func__, [&](Device &device) {
+        auto made = std::make_shared<Linker>();
+        for (unsigned i = 0; i < count; ++i) {
+            if (options[i] == CU_JIT_ERROR_LOG_BUFFER) made->log = static_cast<char *>(values[i]);
+            if (options[i] == CU_JIT_ERROR_LOG_BUFFER_SIZE_BYTES) made->log_bytes = reinterpret_cast<uintptr_t>(values[i]);
+        }
+        *linker = device.linkers.add(std::move(made));
+        return CUDA_SUCCESS;
+    });
+}
+
+EMULATED_API CUresult cuLinkAddData_v2(Linker *linker, int kind, void *data, size_t bytes, const char *name, unsigned, const int *,
+                                       void **) {
+    constexpr int CU_JIT_INPUT_CUBIN = 0, CU_JIT_INPUT_PTX = 1;
+    return enter_linker(__func__, linker, [&](Linker &there) {
+        if (kind != CU_JIT_INPUT_CUBIN && kind != CU_JIT_INPUT_PTX) return CUDA_ERROR_INVALID_VALUE;
+        return there.add(kind == CU_JIT_INPUT_PTX, static_cast<const char *>(data), bytes, name);
+    });
+}
+
+EMULATED_API CUresult cuLinkComplete(Linker *linker, void **image, size_t *bytes) {
+    return enter_linker(__func__, linker, [&](Linker &there) { return there.complete(image, bytes); });
+}
+
+EMULATED_API CUresult cuLinkDestroy(Linker *linker) {
+    return enter_context(__func__, [&](Device &device) {
+        return device.linkers.take(linker) ? CUDA_SUCCESS : CUDA_ERROR_INVALID_HANDLE;
+    });
+}
+
 // A call that uses a function: if it is not loaded yet, the call does that first, which may wait for all kernels.
 template <class Does>
 static CUresult enter_function(const char *call, Function *handle, Does does) {
@@ -356,7 +396,7 @@ struct Size {
 
 static CUresult launch(const char *call, Function *handle, Size grid, Size block, unsigned shared_bytes, void *stream_handle,
                        void **parameters, bool together) {
-    return enter_function(call, handle, [&](Device &device, Function &function, Module &) {
+    return enter_function(call, handle, [&](Device &device, Function &function, Module &module) {
         // Kernels see one dimension, and no shared memory but what they declare.
         if (!grid.is_line() || !block.is_line() || shared_bytes != 0) return CUDA_ERROR_INVALID_VALUE;
         if (block.x > emulation::BLOCK_THREADS_MAX) return CUDA_ERROR_INVALID_VALUE;
@@ -370,6 +410,7 @@ static CUresult launch(const char *call, Function *handle, Size grid, Size block
         what->name = function.kernel->name;
         what->blocks = grid.x;
         what->threads = block.x;
+        what->linked = module.linked;
         what->run = function.kernel->bind(parameters);
         device.launch(stream, std::move(what), together);
         return CUDA_SUCCESS;

@@ -13,7 +13,8 @@ use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{self, Command};
 
-const FLAGS: [&str; 11] = [
+/// How everything is compiled.
+pub const FLAGS: [&str; 10] = [
     "-O2",
     "-std=c++17",
     "-ffp-contract=off",
@@ -25,7 +26,6 @@ const FLAGS: [&str; 11] = [
     "-Wextra",
     // g++ knows no `#pragma unroll`.
     "-Wno-unknown-pragmas",
-    "-Wl,-soname,libcuda.so.1",
 ];
 
 /// Builds the driver unless the same sources were built before, and returns the folder that it lies in; `None` without a C++
@@ -57,8 +57,13 @@ pub fn build() -> Option<PathBuf> {
     if !link.exists() {
         fs::create_dir_all(&folder).expect("the folder of the emulated driver can be made");
         let unfinished = folder.join(format!("unfinished-{}", process::id()));
-        compile(&compiler, &more_flags, &unfinished);
+        compile(&compiler, &more_flags, "driver.cpp", &["-Wl,-soname,libcuda.so.1"], &unfinished);
         fs::rename(&unfinished, folder.join("libcuda.so.1")).expect("the emulated driver can be named");
+        let names = [("CXX", compiler.display().to_string()), ("FOLDER", emulation().display().to_string())];
+        let names = names.map(|(name, value)| format!("-DEMULATED_{name}={value:?}"));
+        // What it compiles is not for ThreadSanitizer.
+        compile(&compiler, "", "nvrtc.cpp", &names.each_ref().map(String::as_str), &unfinished);
+        fs::rename(&unfinished, folder.join("libnvrtc.so")).expect("the emulated compiler can be named");
         // cudarc asks for this name first: without it, it would take an installed driver.
         symlink("libcuda.so.1", &unfinished).expect("the emulated driver can be linked to");
         fs::rename(&unfinished, &link).expect("the link to the emulated driver can be named");
@@ -88,7 +93,7 @@ pub fn ensure_loaded() -> bool {
 }
 
 /// The first that runs, and what it says of its version.
-fn compiler() -> Option<(OsString, Vec<u8>)> {
+pub fn compiler() -> Option<(OsString, Vec<u8>)> {
     let names = env::var_os("CXX").into_iter().chain(["c++", "g++", "clang++"].map(OsString::from));
     names.filter(|name| !name.is_empty()).find_map(|name| {
         let output = Command::new(&name).arg("--version").output().ok()?;
@@ -96,12 +101,14 @@ fn compiler() -> Option<(OsString, Vec<u8>)> {
     })
 }
 
-fn emulation() -> PathBuf {
+/// Where the sources of the emulated driver are.
+pub fn emulation() -> PathBuf {
     // From whichever crate of the workspace it is asked for.
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../gpubridge-backend-cuda/tests/emulation")
 }
 
-fn kernels() -> PathBuf {
+/// Where the kernels' sources are.
+pub fn kernels() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../kernels/cuda")
 }
 
@@ -123,11 +130,11 @@ fn sources() -> io::Result<Vec<PathBuf>> {
     Ok(sources)
 }
 
-fn compile(compiler: &OsStr, more_flags: &str, to: &Path) {
+fn compile(compiler: &OsStr, more_flags: &str, source: &str, own_flags: &[&str], to: &Path) {
     let mut command = Command::new(compiler);
-    command.args(FLAGS).args(more_flags.split_whitespace());
+    command.args(FLAGS).args(more_flags.split_whitespace()).args(own_flags);
     command.arg("-I").arg(emulation()).arg("-I").arg(kernels());
-    command.arg(emulation().join("driver.cpp")).arg("-o").arg(to);
+    command.arg(emulation().join(source)).arg("-o").arg(to);
     let output = command.output().expect("the C++ compiler runs");
     let text = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "the emulated CUDA driver does not compile:\n{command:?}\n{text}");

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "kernels.hpp"
+#include "linker.hpp"
 #include "results.hpp"
 
 #include <atomic>
@@ -37,6 +38,7 @@ public:
             return refuse(CUDA_ERROR_INVALID_PTX, "no .target", why);
         if (target > 75) return refuse(CUDA_ERROR_INVALID_PTX, ".target is higher than the device, sm_75", why);
         ptx_version = major * 10 + minor;
+        linked = Images::of(image);
         return read_entries(text, !loads_lazily, why);
     }
 
@@ -52,6 +54,7 @@ public:
     }
 
     int ptx_version = 0;
+    const Linked *linked = nullptr;
 
 private:
     static CUresult refuse(CUresult result, const char *what, std::string &why) {

@@ -14,12 +14,22 @@ mod program;
 mod shared;
 mod stops;
 mod sweep;
+mod users;
 mod windows;
 
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Those that wait for long come first: others run meanwhile.
-    let cases = [windows::CASES, sweep::CASES, stops::CASES, errors::CASES, lost::CASES, held::CASES, shared::CASES];
+    let cases = [
+        users::CASES,
+        windows::CASES,
+        sweep::CASES,
+        stops::CASES,
+        errors::CASES,
+        lost::CASES,
+        held::CASES,
+        shared::CASES,
+    ];
     program::main(&cases.concat())
 }

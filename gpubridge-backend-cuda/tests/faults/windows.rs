@@ -27,9 +27,9 @@ pub const CASES: &[Case] = &[
     Case { leaves_kernel: true, ..Case::new("windows::of_a_ring_that_froze", "freeze=400000", of_a_ring_that_froze) },
 ];
 
-const CONFIG: RingConfig = RingConfig { lanes: 2, slots: 64, staging_bytes: 256, allocations: 64 };
+pub const CONFIG: RingConfig = RingConfig { lanes: 2, slots: 64, staging_bytes: 256, allocations: 64 };
 /// Zeroed beside the ring.
-const BLOCK_BYTES: u64 = 66 * 1024;
+pub const BLOCK_BYTES: u64 = 66 * 1024;
 
 /// What a command must be answered.
 #[derive(Clone, Copy, Debug)]
@@ -42,7 +42,7 @@ enum Expected {
 
 /// A producer that numbers what it submits, in two grains of a lane: each number is written to a block and read from it, and
 /// now and then the block is zeroed beside the ring.
-struct Producer {
+pub struct Producer {
     lane: Driver,
     flying: VecDeque<(Ticket, u32, Expected)>,
     address: u64,
@@ -55,7 +55,7 @@ struct Producer {
 }
 
 impl Producer {
-    fn new(lane: Driver, address: u64, may_end: bool) -> Self {
+    pub fn new(lane: Driver, address: u64, may_end: bool) -> Self {
         let (flying, numbers, cancelled) = (VecDeque::new(), [0; 2], [false; 4]);
         Self { lane, flying, address, numbers, submitted: 0, may_end, cancelled }
     }
@@ -85,7 +85,7 @@ impl Producer {
     }
 
     /// Submits one command if there is room, and takes the oldest answers that there are; false when the ring is stopped.
-    fn turn(&mut self) -> bool {
+    pub fn turn(&mut self) -> bool {
         let before = (self.numbers, self.submitted);
         let (command, expected) = self.next();
         match self.lane.try_submit(&command, &[]) {
@@ -110,7 +110,7 @@ impl Producer {
     }
 
     /// Waits for all answers. Returns how many commands there were.
-    fn end(mut self) -> u64 {
+    pub fn end(mut self) -> u64 {
         while let Some((ticket, grain, expected)) = self.flying.pop_front() {
             let answer = self.lane.wait(ticket);
             self.judge(&answer, grain, expected);
@@ -133,7 +133,7 @@ impl Producer {
 }
 
 /// Is set when it goes, so that the threads of a case that fails end too.
-struct SetAtEnd<'f>(&'f AtomicBool);
+pub struct SetAtEnd<'f>(pub &'f AtomicBool);
 
 impl Drop for SetAtEnd<'_> {
     fn drop(&mut self) {

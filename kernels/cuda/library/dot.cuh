@@ -1,8 +1,8 @@
 // `dot`, see `kernels/src/library/dot.rs`.
 #pragma once
 
-#include "../call.cuh"
-#include "../team.cuh"
+#include "call.cuh"
+#include "team.cuh"
 #include "number.cuh"
 #include "products.cuh"
 

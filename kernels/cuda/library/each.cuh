@@ -3,7 +3,7 @@
 // The compiler cannot do this by itself: it may not move a load ahead of a store, as the output may be the input.
 #pragma once
 
-#include "../platform.cuh"
+#include "platform.cuh"
 
 namespace gb {
 

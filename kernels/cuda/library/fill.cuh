@@ -1,8 +1,8 @@
 // `fill`, see `kernels/src/library/fill.rs`.
 #pragma once
 
-#include "../call.cuh"
-#include "../team.cuh"
+#include "call.cuh"
+#include "team.cuh"
 #include "number.cuh"
 
 namespace gb {

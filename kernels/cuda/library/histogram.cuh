@@ -1,8 +1,8 @@
 // `histogram`, see `kernels/src/library/histogram.rs`.
 #pragma once
 
-#include "../call.cuh"
-#include "../team.cuh"
+#include "call.cuh"
+#include "team.cuh"
 #include "each.cuh"
 #include "number.cuh"
 

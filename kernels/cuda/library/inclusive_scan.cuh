@@ -1,8 +1,8 @@
 // `inclusive_scan`, see `kernels/src/library/inclusive_scan.rs`.
 #pragma once
 
-#include "../call.cuh"
-#include "../team.cuh"
+#include "call.cuh"
+#include "team.cuh"
 #include "each.cuh"
 #include "number.cuh"
 

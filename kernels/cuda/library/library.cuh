@@ -27,6 +27,20 @@ constexpr u32 OF_I32 = Kernel::ID << 2 | I32;
 template <class Kernel>
 constexpr u32 OF_U32 = Kernel::ID << 2 | U32;
 
+// What a kernel declares of itself.
+struct Traits {
+    u32 buffers;
+    bool in_place;
+    // Whether all threads of a grid may work on it beside the ring, or one block's.
+    bool by_grid;
+    u64 in_ring_up_to;
+};
+
+template <class Kernel>
+GB_DEVICE Traits traits_of() {
+    return {Kernel::BUFFERS, Kernel::IN_PLACE, Kernel::BY_GRID, Kernel::IN_RING_UP_TO};
+}
+
 // Calls `use` with the kernel of this variant; false when there is none.
 template <class Use>
 GB_DEVICE bool with_kernel(u32 variant, Use &use) {

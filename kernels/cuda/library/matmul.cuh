@@ -1,8 +1,8 @@
 // `matmul`, see `kernels/src/library/matmul.rs`.
 #pragma once
 
-#include "../call.cuh"
-#include "../team.cuh"
+#include "call.cuh"
+#include "team.cuh"
 #include "number.cuh"
 #include "products.cuh"
 

@@ -1,8 +1,8 @@
 // `matvec`, see `kernels/src/library/matvec.rs`.
 #pragma once
 
-#include "../call.cuh"
-#include "../team.cuh"
+#include "call.cuh"
+#include "team.cuh"
 #include "number.cuh"
 #include "products.cuh"
 

@@ -1,8 +1,8 @@
 // `mean_variance`, see `kernels/src/library/mean_variance.rs`.
 #pragma once
 
-#include "../call.cuh"
-#include "../team.cuh"
+#include "call.cuh"
+#include "team.cuh"
 #include "each.cuh"
 #include "number.cuh"
 

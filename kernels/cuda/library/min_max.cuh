@@ -1,8 +1,8 @@
 // `min_max`, see `kernels/src/library/min_max.rs`.
 #pragma once
 
-#include "../call.cuh"
-#include "../team.cuh"
+#include "call.cuh"
+#include "team.cuh"
 #include "each.cuh"
 #include "number.cuh"
 

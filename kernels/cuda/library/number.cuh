@@ -1,7 +1,7 @@
 // What the kernels ask of an element type, and what their declarations have in common: `kernels/src/library/number.rs`.
 #pragma once
 
-#include "../platform.cuh"
+#include "platform.cuh"
 
 namespace gb {
 

@@ -1,8 +1,8 @@
 // Sums of products of f32, carried in f64, where the products are exact: of `dot`, `matvec` and `matmul`.
 #pragma once
 
-#include "../call.cuh"
-#include "../team.cuh"
+#include "call.cuh"
+#include "team.cuh"
 #include "each.cuh"
 
 namespace gb {

@@ -1,8 +1,8 @@
 // `saxpy`, see `kernels/src/library/saxpy.rs`.
 #pragma once
 
-#include "../call.cuh"
-#include "../team.cuh"
+#include "call.cuh"
+#include "team.cuh"
 #include "each.cuh"
 #include "number.cuh"
 

@@ -1,8 +1,8 @@
 // `sum`, see `kernels/src/library/sum.rs`.
 #pragma once
 
-#include "../call.cuh"
-#include "../team.cuh"
+#include "call.cuh"
+#include "team.cuh"
 #include "each.cuh"
 #include "number.cuh"
 

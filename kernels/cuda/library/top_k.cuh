@@ -1,8 +1,8 @@
 // `top_k`, see `kernels/src/library/top_k.rs`.
 #pragma once
 
-#include "../call.cuh"
-#include "../team.cuh"
+#include "call.cuh"
+#include "team.cuh"
 #include "each.cuh"
 #include "number.cuh"
 

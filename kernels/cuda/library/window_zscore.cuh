@@ -1,8 +1,8 @@
 // `window_zscore`, see `kernels/src/library/window_zscore.rs`.
 #pragma once
 
-#include "../call.cuh"
-#include "../team.cuh"
+#include "call.cuh"
+#include "team.cuh"
 #include "each.cuh"
 #include "number.cuh"
 

@@ -1,0 +1,66 @@
+// What a kernel of a user's own is written with. The whole of one:
+//
+//     #include "gpubridge.cuh"
+//
+//     struct Decay : gb::UserKernel {
+//         template <class Team>
+//         GB_MEMBER static void run(const Team &team, const gb::Call &call, gb::Answer &answer) {
+//             auto kept = [&](gb::u64 i) { return call.scalars.get<gb::f32>(0) * call.output.get<gb::f32>(i); };
+//             gb::each(team, call.count, kept, [&](gb::u64 i, gb::f32 x) { call.output.set(i, x); });
+//         }
+//     };
+//     GPUBRIDGE_KERNEL(Decay)
+//
+// Compiled by the backend it finds GPUBRIDGE_ELEMENT, the element type, and GPUBRIDGE_CONSTANT_0 and _1. Compiled beforehand,
+// to PTX that can be linked, GPUBRIDGE_FUNCTION is the name of the function that the PTX shows.
+#pragma once
+
+#include "call.cuh"
+#include "library/each.cuh"
+#include "library/number.cuh"
+#include "team.cuh"
+
+namespace gb {
+
+// What the ring asks of a user's kernel: to check a call, or to run it by the threads of a warp, a block or a grid. All of them
+// ask together.
+constexpr u32 STEP_CHECK = 0, STEP_BY_WARP = 1, STEP_BY_BLOCK = 2, STEP_BY_GRID = 3;
+// The answer of a check that fails, and of a run that did; else a check answers with the work, a run with the bytes of its
+// answer.
+constexpr u64 REFUSED = ~0ull;
+
+// What a kernel is like that says nothing else.
+struct UserKernel {
+    // The same as the declaration's.
+    GB_MEMBER static bool check(const Call &) { return true; }
+    GB_MEMBER static u64 work(const Call &call) { return call.count; }
+};
+
+template <class Kernel, class Team>
+GB_DEVICE u64 run_by(const Team &team, const Call &call, u64 *words) {
+    Answer answer{words, 0, team.rank() == 0, false};
+    Kernel::run(team, call, answer);
+    return answer.failed ? REFUSED : answer.bytes;
+}
+
+template <class Kernel>
+GB_DEVICE u64 take_step(u32 step, const Call &call, u64 *words, u64 *scratch) {
+    u64 work;
+    switch (step) {
+    case STEP_CHECK:
+        if (!Kernel::check(call)) return REFUSED;
+        work = Kernel::work(call);
+        return work == REFUSED ? REFUSED - 1 : work;
+    case STEP_BY_WARP: return run_by<Kernel>(Warp{}, call, words);
+    case STEP_BY_BLOCK: return run_by<Kernel>(Block{scratch}, call, words);
+    default: return run_by<Kernel>(Grid{}, call, words);
+    }
+}
+
+} // namespace gb
+
+// The function by which the ring knows a kernel.
+#define GPUBRIDGE_KERNEL(Kernel)                                                                                               \
+    GB_LINKED gb::u64 GPUBRIDGE_FUNCTION(gb::u32 step, const gb::Call *call, gb::u64 *words, gb::u64 *scratch) {               \
+        return gb::take_step<Kernel>(step, *call, words, scratch);                                                             \
+    }
