@@ -4,6 +4,7 @@
 //! a failure. On a GPU the suite is run by `gpubridge conformance --backend cuda`.
 
 mod emulation;
+mod twins;
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -15,5 +16,5 @@ use ringkernel_tests::Suite;
 fn main() -> ExitCode {
     // Says so itself if there is none.
     emulation::ensure_loaded();
-    Suite::new(Arc::new(CudaBackend::new(library()))).main()
+    Suite::new(Arc::new(CudaBackend::new(library()))).running_twins(|library| twins::backend(&library)).main()
 }

@@ -1,5 +1,6 @@
 // The driver's linker. What stands for machine code, and for PTX of users' kernels, is a library for the CPU: as it is, or in
-// hexadecimal digits behind `// emulated object: `. Of the generated table of kernels the emulated driver reads which function
+// hexadecimal digits behind `// emulated object: `. Or it is a function of this process, which one thread of a team calls for all
+// of them: `// emulated function: NAME ADDRESS CONTEXT`. Of the generated table of kernels the emulated driver reads which function
 // each index leads to; of the ring, nothing but that it is there.
 #pragma once
 
@@ -21,8 +22,17 @@ namespace emulated {
 // A function of a user's kernel, as `GPUBRIDGE_KERNEL` defines it.
 using Step = uint64_t(uint32_t step, const void *call, uint64_t *words, uint64_t *scratch);
 
+// One of this process, with what it is to be told first.
+using HostStep = uint64_t(const void *context, uint32_t step, const void *call, uint64_t *words);
+
+struct Entry {
+    Step *function = nullptr;
+    HostStep *host_function = nullptr;
+    const void *context = nullptr;
+};
+
 // The users' kernels of a module, by index.
-using Linked = std::map<uint32_t, Step *>;
+using Linked = std::map<uint32_t, Entry>;
 
 // Libraries, by what is in them: each is loaded once, for good.
 class Libraries {
@@ -93,6 +103,7 @@ public:
         const std::string object = "// emulated object: ";
         size_t at = text.find(object);
         if (at != std::string::npos) return add_library(from_digits(text.substr(at + object.size())), name);
+        if (text.find("// emulated function: ") != std::string::npos) return add_function(text);
         if (text.find(".version") == std::string::npos)
             return refuse(CUDA_ERROR_INVALID_PTX, std::string("ptxas: ") + name + ": no .version");
         if (text.find(".entry") != std::string::npos) ring = text;
@@ -108,8 +119,10 @@ public:
                 void *found = dlsym(library, function.c_str());
                 if (!found) continue;
                 if (linked.count(index)) return refuse(CUDA_ERROR_UNKNOWN, "Multiple definition of '" + function + "'");
-                linked[index] = reinterpret_cast<Step *>(found);
+                linked[index].function = reinterpret_cast<Step *>(found);
             }
+            auto of_process = functions.find(function);
+            if (of_process != functions.end()) linked[index] = of_process->second;
             if (!linked.count(index)) return refuse(CUDA_ERROR_UNKNOWN, "Undefined reference to '" + function + "'");
         }
         linked_image = ring + Images::MARK + std::to_string(Images::add(std::move(linked))) + "\n";
@@ -121,6 +134,7 @@ public:
 private:
     std::string ring, linked_image;
     std::vector<void *> libraries;
+    std::map<std::string, Entry> functions;
     std::map<uint32_t, std::string> table;
 
     CUresult refuse(CUresult result, const std::string &why) {
@@ -135,6 +149,16 @@ private:
         return CUDA_SUCCESS;
     }
 
+    CUresult add_function(const std::string &text) {
+        char name[64];
+        unsigned long address, context;
+        const char *at = std::strstr(text.c_str(), "// emulated function: ");
+        if (std::sscanf(at, "// emulated function: %63s %lu %lu", name, &address, &context) != 3)
+            return refuse(CUDA_ERROR_INVALID_PTX, "an emulated function has a name, an address and a context");
+        functions[name] = {nullptr, reinterpret_cast<HostStep *>(address), reinterpret_cast<const void *>(context)};
+        return CUDA_SUCCESS;
+    }
+
     static std::string from_digits(const std::string &digits) {
         std::string bytes;
         for (size_t at = 0; at + 1 < digits.size() && std::isxdigit(digits[at]); at += 2)
@@ -144,7 +168,7 @@ private:
 
     // Each comparison of the index, and the call behind it.
     void read_table(const std::string &text) {
-        const std::string compares = "%index, ", calls = "call.uni (got), ";
+        const std::string compares = "%other, %index, ", calls = "call.uni (got), ";
         for (size_t at = text.find(compares); at != std::string::npos; at = text.find(compares, at)) {
             uint32_t index = uint32_t(std::strtoul(text.c_str() + at + compares.size(), nullptr, 10));
             at = text.find(calls, at);
@@ -163,6 +187,11 @@ extern "C" gb::u64 gpubridge_user(gb::u32 index, gb::u32 step, const gb::Call *c
     if (!linked) return gb::REFUSED;
     auto found = linked->find(index);
     if (found == linked->end()) return gb::REFUSED;
+    const emulated::Entry &entry = found->second;
     auto *as_words = reinterpret_cast<uint64_t *>(words);
-    return found->second(step, call, as_words, reinterpret_cast<uint64_t *>(scratch));
+    if (entry.function) return entry.function(step, call, as_words, reinterpret_cast<uint64_t *>(scratch));
+    bool by_warp = step == gb::STEP_CHECK || step == gb::STEP_BY_WARP;
+    bool leads = by_warp ? gb::Warp{}.rank() == 0 : gb::Grid{}.rank() == 0;
+    uint64_t answer = leads ? entry.host_function(entry.context, step, call, as_words) : 0;
+    return by_warp ? gb::shuffle_bits(answer, 0) : answer;
 }

@@ -269,8 +269,8 @@ pub fn the_next_command_runs_what_was_compiled(context: &Context) {
     let mut bench = Bench::new(device, SMALL);
     for it in 0..1000_u32 {
         bench.device.compile(&NAMED.with_constants([it, it * 20]), 3).expect("it compiles");
-        let answer = bench.lane.run(&call(3, GRAIN, 0)).payload[0];
-        assert_eq!(answer, u64::from(it) | u64::from(it * 20) << 32);
+        let answer = bench.lane.run(&call(3, GRAIN, 0));
+        assert_eq!((answer.status, answer.payload[0]), (Status::Ok, u64::from(it) | u64::from(it * 20) << 32));
     }
 }
 
@@ -288,7 +288,8 @@ pub fn other_rings_run_what_was_compiled(context: &Context) {
     for it in 5..50 {
         device.compile(&NAMED.with_constants([it, 0]), 0).expect("it compiles");
         for lane in &mut lanes {
-            assert_eq!(lane.run(&call(0, GRAIN, 0)).payload[0], u64::from(it));
+            let answer = lane.run(&call(0, GRAIN, 0));
+            assert_eq!((answer.status, answer.payload[0]), (Status::Ok, u64::from(it)));
         }
     }
 }
