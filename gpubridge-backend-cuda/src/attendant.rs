@@ -1,4 +1,4 @@
-//! The thread that attends a ring: launches what the device asks for, keeps the kernel alive, and notices when it is not.
+//! The thread that attends a ring: launches what the device asks for, keeps the kernel alive, and looks after both.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,9 +7,10 @@ use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{Error, ErrorKind, SharedMemory};
 
+use crate::care::Care;
 use crate::driver::Shape;
-use crate::parameters::{HEARTBEAT, RECORD_BYTES, Request};
-use crate::results::RESTART;
+use crate::kernels::KernelSlots;
+use crate::parameters::{RECORD_BYTES, Request};
 use crate::ring::Core;
 
 /// Between two looks at the kernel itself.
@@ -26,10 +27,10 @@ const WORK_PER_THREAD: u64 = 8;
 const BLOCKS_PER_UNIT: u32 = 8;
 
 /// Starts the thread. It ends with the ring.
-pub(crate) fn start(core: &Arc<Core>) -> Result<JoinHandle<()>, Error> {
+pub(crate) fn start(core: &Arc<Core>, kernels: &Arc<KernelSlots>) -> Result<JoinHandle<()>, Error> {
     let blocks = core.shape.blocks as usize;
-    let attendant =
-        Attendant { core: Arc::clone(core), taken: vec![0; blocks], launched: 0, pulse: Pulse::new(blocks) };
+    let care = Care::new(Arc::clone(core), Arc::clone(kernels));
+    let attendant = Attendant { core: Arc::clone(core), taken: vec![0; blocks], launched: 0, care };
     let thread = thread::Builder::new().name("gpubridge-cuda".to_owned()).spawn(move || attendant.run());
     thread.map_err(|error| {
         Error::new(ErrorKind::Io, "cuda.launch", "the ring's thread could not be started").with_source(error)
@@ -41,7 +42,7 @@ struct Attendant {
     // Requests taken from each block's outbox.
     taken: Vec<u64>,
     launched: usize,
-    pulse: Pulse,
+    care: Care,
 }
 
 impl Attendant {
@@ -63,7 +64,7 @@ impl Attendant {
                 if !self.core.look_after()? {
                     return Ok(());
                 }
-                self.pulse.feel(&self.core)?;
+                self.care.look()?;
                 cared = Instant::now();
             }
             if asked.elapsed() > EAGER {
@@ -111,7 +112,9 @@ impl Attendant {
             (functions.beside_block, Shape { blocks: 1, threads: limits.threads })
         };
         self.launched += 1;
-        let side = &core.gpu.sides[self.launched % core.gpu.sides.len()];
+        let side = self.launched % core.gpu.sides.len();
+        self.care.watch_beside(side, request);
+        let side = &core.gpu.sides[side];
         side.launch(function, shape, false, [&[record], &[u64::from(request.variant)]])?;
         side.launch(functions.beside_finish, Shape { blocks: 1, threads: 32 }, false, [&[record]])
     }
@@ -123,35 +126,5 @@ impl Drop for Attendant {
             let why = "the thread that attends the ring panicked";
             self.core.lose(&Error::new(ErrorKind::DeviceLost, "cuda.ring", why));
         }
-    }
-}
-
-/// Whether the blocks' hearts beat.
-struct Pulse {
-    last: Vec<u64>,
-    since: Instant,
-}
-
-impl Pulse {
-    fn new(blocks: usize) -> Self {
-        Self { last: vec![0; blocks], since: Instant::now() }
-    }
-
-    /// # Errors
-    /// `DeviceLost` when a heart has not beaten for as long as the configuration allows.
-    fn feel(&mut self, core: &Core) -> Result<(), Error> {
-        let now: Vec<u64> = core.control_words(HEARTBEAT).collect();
-        // A block that has left, as it was told, has no heart to beat.
-        let alive = now.iter().zip(&self.last).zip(core.left()).all(|((now, last), left)| now != last || left);
-        if alive {
-            (self.last, self.since) = (now, Instant::now());
-            return Ok(());
-        }
-        let silent = self.since.elapsed();
-        if silent < core.cuda.heartbeat_limit {
-            return Ok(());
-        }
-        let why = format!("the ring's kernel has given no sign of life for {silent:?}: {RESTART}");
-        Err(Error::new(ErrorKind::DeviceLost, "cuda.ring", why))
     }
 }

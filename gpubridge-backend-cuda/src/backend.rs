@@ -24,12 +24,18 @@ pub struct CudaConfig {
     pub multiprocessors: Option<u32>,
     /// After how long without a sign of life of a ring's kernel the device counts as lost.
     pub heartbeat_limit: Duration,
+    /// After how long at one command, in a ring or beside it, the device counts as lost; the error names the kernel and the
+    /// grain. `Duration::MAX` for never.
+    ///
+    /// Time in which the process itself was stopped, as by a debugger, counts for neither limit.
+    pub command_limit: Duration,
 }
 
 impl Default for CudaConfig {
-    /// An eighth of the multiprocessors, and 10 s.
+    /// An eighth of the multiprocessors, 10 s without a sign of life, 60 s for a command.
     fn default() -> Self {
-        Self { multiprocessors: None, heartbeat_limit: Duration::from_secs(10) }
+        let (heartbeat_limit, command_limit) = (Duration::from_secs(10), Duration::from_secs(60));
+        Self { multiprocessors: None, heartbeat_limit, command_limit }
     }
 }
 

@@ -43,6 +43,12 @@ impl KernelSlots {
         &self.declarations
     }
 
+    /// What the kernel is called that a command carries by this number.
+    pub(crate) fn name_of(&self, number: u16) -> Option<&str> {
+        let declarations = self.library.kernels().iter().map(|kernel| &kernel.declaration);
+        declarations.into_iter().find(|declaration| declaration.id.0 == u32::from(number >> 2)).map(|found| found.name)
+    }
+
     /// Lets `slot` stand for `spec` from now on.
     pub(crate) fn compile(&self, spec: &KernelSpec, slot: u16) -> Result<(), Error> {
         let kernel = self.library.resolve(spec, TARGET, has_variant, "cuda.compile")?;

@@ -13,11 +13,13 @@ pub(crate) const BOUND_BYTES: u64 = 32;
 pub(crate) const RECORD_BYTES: u64 = 256;
 /// Bytes of what a block keeps from launch to launch.
 pub(crate) const BLOCK_STATE_BYTES: u64 = 576;
-/// Control words of a block, two lines, and where in them lies what the host wants, and what the device answers.
-pub(crate) const CONTROL_WORDS: usize = 2 * SLOT_WORDS;
+/// Control words of a block, four lines, and where in them lies what the host wants, what the device answers, and what each
+/// executor is at.
+pub(crate) const CONTROL_WORDS: usize = 4 * SLOT_WORDS;
 pub(crate) const WANTED: usize = 0;
 pub(crate) const REACHED: usize = 8;
 pub(crate) const HEARTBEAT: usize = 9;
+pub(crate) const AT_WORK: usize = 16;
 
 /// What the host wants of a ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,6 +72,7 @@ impl Parameters {
 }
 
 const _: () = assert!(PARAMETER_WORDS * 8 == 2104, "as in ring.cuh");
+const _: () = assert!(AT_WORK + EXECUTORS_MAX <= CONTROL_WORDS, "a control word per executor");
 const _: () = assert!(PAYLOAD_WORDS + 1 == SLOT_WORDS, "as in layout.cuh");
 
 /// A command that the device asks the host to launch beside the ring.
@@ -94,5 +97,26 @@ impl Request {
             lane: (word >> 16 & 0x3f) as u32,
             slot: (word & 0xffff) as u32,
         }
+    }
+}
+
+/// The variant by which a block of memory is zeroed beside the ring; no kernel's.
+pub(crate) const ZERO_BYTES: u32 = 1;
+
+/// What an executor says that it is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AtWork {
+    pub(crate) lane: u32,
+    pub(crate) opcode: u8,
+    pub(crate) kernel: u16,
+    pub(crate) grain: u32,
+}
+
+impl AtWork {
+    /// What this control word says; `None` for nothing.
+    pub(crate) fn from_word(word: u64) -> Option<Self> {
+        let lane = (word >> 55 & 0x3f) as u32;
+        let (opcode, kernel, grain) = ((word >> 48 & 0x7f) as u8, (word >> 32) as u16, word as u32);
+        (opcode != 0).then_some(Self { lane, opcode, kernel, grain })
     }
 }

@@ -83,7 +83,7 @@ pub(crate) struct Core {
     pub(crate) control: PinnedWords,
     pub(crate) outbox: PinnedWords,
     pub(crate) records: u64,
-    completions: Vec<HostCompletions<Arc<PinnedWords>>>,
+    pub(crate) completions: Vec<HostCompletions<Arc<PinnedWords>>>,
     _memory: Part,
     life: Mutex<Life>,
     ended: Condvar,
@@ -258,17 +258,17 @@ impl Core {
         if !life.in_window {
             life.told = Told::Desired;
             self.tell(life.desired);
-            self.forget_reached();
+            self.forget_said();
             self.launch_kernel()?;
         }
         Ok(true)
     }
 
-    /// Makes the blocks' answers none, so that those of a kernel that has ended are not taken for the next one's.
-    fn forget_reached(&self) {
-        for block in 0..self.shape.blocks as usize {
-            // Relaxed: the kernel that wrote it has ended, and the next one is launched afterwards.
-            self.control.words()[block * CONTROL_WORDS + REACHED].store(0, Ordering::Relaxed);
+    /// Makes what the blocks have said nothing, so that the words of a kernel that has ended are not taken for the next one's.
+    fn forget_said(&self) {
+        for block in self.control.words().chunks(CONTROL_WORDS) {
+            // Relaxed: the kernel that wrote them has ended, and the next one is launched afterwards.
+            block[REACHED..].iter().for_each(|word| word.store(0, Ordering::Relaxed));
         }
     }
 
@@ -403,7 +403,7 @@ impl CudaRing {
         core.tell(desired);
         gpu.launch(&core)?;
         let mut ring = Self { config, core, lanes: Mutex::new(lanes), attendant: None };
-        ring.attendant = Some(attendant::start(&ring.core)?);
+        ring.attendant = Some(attendant::start(&ring.core, kernels)?);
         Ok(ring)
     }
 }

@@ -141,7 +141,10 @@ private:
         went = false;
         if (rank() < PAYLOAD_WORDS) answer()[rank()] = 0;
         sync_warp();
+        u64 what = u64(executed) << AT_WORK_COUNT_SHIFT | u64(lane) << AT_WORK_LANE_SHIFT;
+        if (rank() == 0) store_block(&hall.at_work[index], what | (command.words[0] & ((1ull << AT_WORK_LANE_SHIFT) - 1)));
         u32 status = perform(command);
+        if (rank() == 0) store_block(&hall.at_work[index], 0);
         if (went) return;
         finish(command.words[0], status, sampled ? sampled_ns(nanoseconds() - started) : 0);
     }

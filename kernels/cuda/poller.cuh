@@ -42,13 +42,20 @@ struct Poller {
                 reached = wanted;
                 if (leave(reached)) return;
             }
-            if (look % LOOKS_PER_BEAT == 0 && Warp{}.rank() == 0) store_system(control + HEARTBEAT, look);
+            if (look % LOOKS_PER_BEAT == 0) beat(look);
             looks = any ? 0 : looks + 1;
             idle(looks);
         }
     }
 
 private:
+    // Tells the host that the block is alive, and what its executors are at.
+    GB_MEMBER void beat(u64 count) {
+        u32 rank = Warp{}.rank();
+        if (rank < executors) store_system(control + AT_WORK + rank, load_block(&hall.at_work[rank]));
+        if (rank == 0) store_system(control + HEARTBEAT, count);
+    }
+
     // Tells the executors what the host wants, as this lane of the warp saw it.
     GB_MEMBER void follow(u64 seen) {
         u64 now = shuffle_bits(seen, 0);

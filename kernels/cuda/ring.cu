@@ -47,6 +47,7 @@ GB_KERNEL(gb::RING_THREADS_MAX) gpubridge_ring(const gb::Parameters parameters) 
         hall.handing[i] = 0;
         hall.done[i] = 0;
         hall.beside[i] = 0;
+        hall.at_work[i] = 0;
         hall.seen[i] = NOTHING_YET;
     }
     for (u32 i = thread_index(); i < lanes; i += block_threads()) hall.next[i] = ring.blocks[block].next[i];

@@ -88,11 +88,20 @@ struct Parameters {
     Range arenas[ARENAS_MAX];
 };
 
-// Control words of a block: the host writes the first line, the device the second.
-constexpr u32 CONTROL_LINES = 2;
+// Control words of a block: the host writes the first line, the device the others; of the last two a word per executor says
+// what that is at, as of the poller's last beat.
+constexpr u32 CONTROL_LINES = 4;
 constexpr u32 WANTED = 0;
 constexpr u32 REACHED = 8;
 constexpr u32 HEARTBEAT = 9;
+constexpr u32 AT_WORK = 16;
+
+static_assert(AT_WORK + EXECUTORS_MAX <= CONTROL_LINES * SLOT_WORDS, "a control word per executor");
+
+// What an executor is at: a count of its commands · lane · opcode · kernel · grain, the last three as in the command's header.
+// 0: nothing; no command has an opcode of 0.
+constexpr u32 AT_WORK_COUNT_SHIFT = 61;
+constexpr u32 AT_WORK_LANE_SHIFT = 55;
 
 // What the host wants of a block, in the low byte of a word whose other bits count. The block answers with the same word.
 //
@@ -164,6 +173,8 @@ struct Hall {
 
     // Commands on their way, each with where its answer belongs: cancelled · lane · slot.
     u64 places[EXECUTORS_MAX][PLACES][SLOT_WORDS + 1];
+    // What each executor is at. The poller tells the host, so that an executor has nothing to send across the bus.
+    u64 at_work[EXECUTORS_MAX];
     // Commands handed over and commands done, per executor; they wrap.
     u32 handed[EXECUTORS_MAX];
     u32 done[EXECUTORS_MAX];

@@ -206,6 +206,7 @@ struct Driver {
 
     Driver() {
         for (int ordinal = 0; ordinal < settings.devices; ++ordinal) devices.emplace_back(ordinal, settings);
+        emulation::is_stuck = [](double number) { return get().settings.is_stuck(number); };
         // A GPU's driver would wait for good, or end the kernel by force.
         std::atexit([] {
             for (Device &device : get().devices) {

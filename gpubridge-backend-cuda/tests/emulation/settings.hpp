@@ -13,6 +13,7 @@
 //   freeze=N                a block of a resident kernel stops for good after so many turns of its threads
 //   lose=N:CODE             after so many turns the device is lost with CODE
 //   gate=KERNEL:PATH        a launch of KERNEL that is not cooperative begins once there is a file at PATH
+//   stuck=NUMBER:PATH       the square root of NUMBER is not found while there is a file at PATH: its thread looks again and again
 //   orders=PATH             each cuInit takes `fail` settings from this file, in place of those before, and counts anew
 //   trace=PATH              a line is appended for each call that ends: FUNCTION CODE
 // `fail` may stand more than once. A CODE of those that lose the device (700, 719 and others) does so.
@@ -62,7 +63,8 @@ struct Settings {
     uint64_t freeze_after = NEVER;
     uint64_t lose_after = NEVER;
     CUresult lose_with = CUDA_SUCCESS;
-    std::string gated_kernel, gate, orders;
+    std::string gated_kernel, gate, orders, stuck_while;
+    double stuck_at = -1;
     int trace = -1;
 
     Settings() {
@@ -97,6 +99,8 @@ struct Settings {
         std::string line = std::string(name) + ' ' + std::to_string(int(result)) + '\n';
         if (write(trace, line.data(), line.size()) < 0) std::perror("emulated driver: trace");
     }
+
+    bool is_stuck(double number) const { return number == stuck_at && access(stuck_while.c_str(), F_OK) == 0; }
 
     bool may_begin(const char *kernel) const { return gated_kernel != kernel || access(gate.c_str(), F_OK) == 0; }
 
@@ -142,6 +146,7 @@ private:
         else if (key == "freeze") freeze_after = number(key, value);
         else if (key == "lose") set_loss(key, value);
         else if (key == "gate") gated_kernel = cut(value, ':'), gate = value;
+        else if (key == "stuck") stuck_at = double(number(key, cut(value, ':'))), stuck_while = value;
         else if (key == "orders") orders = value;
         else if (key == "trace") trace = open(value.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
         else if (key == "fail") add_failure(key, value);

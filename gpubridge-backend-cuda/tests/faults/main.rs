@@ -13,6 +13,7 @@ mod lost;
 mod program;
 mod shared;
 mod stops;
+mod stuck;
 mod sweep;
 mod windows;
 
@@ -20,6 +21,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Those that wait for long come first: others run meanwhile.
-    let cases = [windows::CASES, sweep::CASES, stops::CASES, errors::CASES, lost::CASES, held::CASES, shared::CASES];
-    program::main(&cases.concat())
+    let slow = [windows::CASES, sweep::CASES, stops::CASES].concat();
+    let quick = [errors::CASES, lost::CASES, stuck::CASES, held::CASES, shared::CASES].concat();
+    program::main(&[slow, quick].concat())
 }
