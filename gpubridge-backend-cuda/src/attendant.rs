@@ -54,14 +54,17 @@ impl Attendant {
 
     /// Attends until the ring has ended.
     fn attend(&mut self) -> Result<(), Error> {
+        let core = Arc::clone(&self.core);
+        // A kernel that ends by itself is waited for each time.
+        let care = if core.cuda.max_commands.is_some() { NAP } else { CARE };
         let mut cared = Instant::now();
         let mut asked = Instant::now();
         loop {
-            if self.take_requests()? {
+            if core.outside_windows(|| self.take_requests())? {
                 asked = Instant::now();
             }
-            if cared.elapsed() >= CARE {
-                if !self.core.look_after()? {
+            if cared.elapsed() >= care {
+                if !self.core.look_after(self.care.has_beside())? {
                     return Ok(());
                 }
                 self.care.look()?;

@@ -71,7 +71,7 @@ impl Care {
 
     fn feel_pulse(&mut self, passed: Duration) -> Result<(), Error> {
         let now: Vec<u64> = self.core.control_words(HEARTBEAT).collect();
-        // A block that has left, as it was told, has no heart to beat.
+        // A block that has left has no heart to beat.
         let alive =
             now.iter().zip(&self.heartbeats).zip(self.core.left()).all(|((now, last), left)| now != last || left);
         if alive {
@@ -116,6 +116,11 @@ impl Care {
         let grain = command.map(|command| command.grain);
         let what = name(&self.kernels, opcode as u8, variant as u16, grain, lane);
         self.beside[stream].commands.push_back(Launched { lane, sequence, what });
+    }
+
+    /// Whether a command was launched beside the ring that is not answered, as of the last look.
+    pub(crate) fn has_beside(&self) -> bool {
+        self.beside.iter().any(|beside| !beside.commands.is_empty())
     }
 
     fn look_beside(&mut self, passed: Duration) -> Result<(), Error> {

@@ -19,6 +19,7 @@ pub(crate) const CONTROL_WORDS: usize = 4 * SLOT_WORDS;
 pub(crate) const WANTED: usize = 0;
 pub(crate) const REACHED: usize = 8;
 pub(crate) const HEARTBEAT: usize = 9;
+pub(crate) const RESTS: usize = 10;
 pub(crate) const AT_WORK: usize = 16;
 
 /// What the host wants of a ring.
@@ -50,18 +51,24 @@ pub(crate) struct Parameters {
     pub(crate) outbox: u64,
     pub(crate) config: RingConfig,
     pub(crate) requests_max: u32,
+    /// After how many commands a block ends by itself; 0 for never.
+    pub(crate) max_commands: u32,
 }
 
 /// Eight-byte words of the ring's parameters.
-const PARAMETER_WORDS: usize = 3 * LANES_MAX + 4 + 3 + 2 * ARENAS_MAX;
+const PARAMETER_WORDS: usize = 3 * LANES_MAX + 4 + 4 + 2 * ARENAS_MAX;
 
 impl Parameters {
     /// As the kernel takes them, with the memory that there is now.
     pub(crate) fn to_words(self, arenas: &[[u64; 2]]) -> [u64; PARAMETER_WORDS] {
         let RingConfig { lanes, slots, staging_bytes, allocations } = self.config;
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-        let counts =
-            [pair(lanes, slots), pair(staging_bytes / 8, allocations), pair(self.requests_max, arenas.len() as u32)];
+        let counts = [
+            pair(lanes, slots),
+            pair(staging_bytes / 8, allocations),
+            pair(self.requests_max, arenas.len() as u32),
+            pair(self.max_commands, 0),
+        ];
         let mut words = [0; PARAMETER_WORDS];
         let values = self.lanes.into_iter().flatten();
         let values = values.chain([self.blocks, self.held, self.control, self.outbox]).chain(counts);
@@ -71,7 +78,7 @@ impl Parameters {
     }
 }
 
-const _: () = assert!(PARAMETER_WORDS * 8 == 2104, "as in ring.cuh");
+const _: () = assert!(PARAMETER_WORDS * 8 == 2112, "as in ring.cuh");
 const _: () = assert!(AT_WORK + EXECUTORS_MAX <= CONTROL_WORDS, "a control word per executor");
 const _: () = assert!(PAYLOAD_WORDS + 1 == SLOT_WORDS, "as in layout.cuh");
 

@@ -17,7 +17,8 @@ use crate::gpu::{Gpu, Part, RingStream};
 use crate::heap::Kind;
 use crate::kernels::KernelSlots;
 use crate::parameters::{
-    BLOCK_STATE_BYTES, BOUND_BYTES, CONTROL_WORDS, EXECUTORS_MAX, Parameters, REACHED, RECORD_BYTES, WANTED, Wanted,
+    BLOCK_STATE_BYTES, BOUND_BYTES, CONTROL_WORDS, EXECUTORS_MAX, Parameters, REACHED, RECORD_BYTES, RESTS, WANTED,
+    Wanted,
 };
 use crate::results::RESTART;
 use crate::submit::CudaSubmitter;
@@ -231,13 +232,14 @@ impl Core {
             self.tell(life.desired);
         }
         drop(life);
-        if let Err(error) = self.look_after() {
+        if let Err(error) = self.look_after(false) {
             self.lose(&error);
         }
     }
 
-    /// Looks after the kernel: launches it again if it was parked, and notes its end. Returns whether there is more to do.
-    pub(crate) fn look_after(&self) -> Result<bool, Error> {
+    /// Looks after the kernel: launches it again if it was parked, or has ended by itself and there is something to do, such as to
+    /// answer what `has_beside`; notes its end. Returns whether there is more to look after.
+    pub(crate) fn look_after(&self, has_beside: bool) -> Result<bool, Error> {
         // Asked before the life is taken: somebody else's call may hold the driver until the kernel ends, which then takes
         // no more than telling it so.
         let may_be_done = self.stream.is_done()?;
@@ -258,10 +260,30 @@ impl Core {
         if !life.in_window {
             life.told = Told::Desired;
             self.tell(life.desired);
-            self.forget_said();
-            self.launch_kernel()?;
+            if self.cuda.max_commands.is_none() || has_beside || self.has_work(life.desired) {
+                self.forget_said();
+                // Under the lock even where the launch returns only when the kernel has ended: nobody opens a window meanwhile.
+                self.launch_kernel()?;
+            }
         }
         Ok(true)
+    }
+
+    /// Does `work`, which launches what the kernel asks for beside it, but not in a window: a kernel that ends by itself may have
+    /// ended before that was launched, and is no longer there to be waited for.
+    pub(crate) fn outside_windows(&self, work: impl FnOnce() -> Result<bool, Error>) -> Result<bool, Error> {
+        // Any other kernel ends in a window only when nothing is beside it any more.
+        if self.cuda.max_commands.is_none() {
+            return work();
+        }
+        let life = self.life.lock();
+        if life.in_window { Ok(false) } else { work() }
+    }
+
+    /// Whether a kernel that has ended by itself has something to do: a wish to answer, or commands to read.
+    fn has_work(&self, desired: u64) -> bool {
+        self.control_words(REACHED).any(|reached| reached != desired)
+            || self.completions.iter().any(HostCompletions::has_unread)
     }
 
     /// Makes what the blocks have said nothing, so that the words of a kernel that has ended are not taken for the next one's.
@@ -272,10 +294,11 @@ impl Core {
         }
     }
 
-    /// Which blocks have left, as they were told.
+    /// Which blocks have left, as they were told, or by themselves.
     pub(crate) fn left(&self) -> impl Iterator<Item = bool> {
         let ends = [Wanted::Exit, Wanted::Stop].map(|wanted| wanted as u8);
-        self.control_words(REACHED).map(move |reached| ends.contains(&state_of(reached)))
+        let words = self.control_words(REACHED).zip(self.control_words(RESTS));
+        words.map(move |(reached, rests)| rests != 0 || ends.contains(&state_of(reached)))
     }
 
     /// Answers what is pending: the device stopped answering.
@@ -364,6 +387,7 @@ impl CudaRing {
             outbox: outbox.device_address(),
             config,
             requests_max,
+            max_commands: cuda.max_commands.map_or(0, |most| most.max(1)),
         };
         let records = memory.address() + sizes.tables;
         let (mut lanes, mut completions) = (Vec::new(), Vec::new());

@@ -44,6 +44,7 @@ struct Executor {
     GB_MEMBER void run() {
         u32 done = 0;
         held.load(ring.blocks[block_index()].held[index]);
+        if (rank() == 0) store_release_block(&hall.beside[index], held.at_work);
         for (;;) {
             follow();
             u32 handed = watch(&hall.handed[index]);
@@ -53,7 +54,8 @@ struct Executor {
             bool chained = chain != NO_SLOT;
             if (!chained && handed == done) {
                 // At a stop, what is still held waits for `tend` to cancel it.
-                if (watch(&hall.ended) != 0 && (held.count == 0 || state() != STOP)) break;
+                u32 ended = watch(&hall.ended);
+                if (ended == ENDED_FOR_NOW || (ended != 0 && (held.count == 0 || state() != STOP))) break;
                 spin();
                 continue;
             }

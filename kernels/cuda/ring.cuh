@@ -84,6 +84,9 @@ struct Parameters {
     // A power of two, at least the slots of all lanes of a block.
     u32 requests_max;
     u32 arena_count;
+    // After how many commands a block ends by itself, to be launched again, as it does too when it has long had none; 0: never.
+    u32 max_commands;
+    u32 padding;
     // The memory that blocks may lie in.
     Range arenas[ARENAS_MAX];
 };
@@ -94,6 +97,7 @@ constexpr u32 CONTROL_LINES = 4;
 constexpr u32 WANTED = 0;
 constexpr u32 REACHED = 8;
 constexpr u32 HEARTBEAT = 9;
+constexpr u32 RESTS = 10;
 constexpr u32 AT_WORK = 16;
 
 static_assert(AT_WORK + EXECUTORS_MAX <= CONTROL_LINES * SLOT_WORDS, "a control word per executor");
@@ -109,6 +113,8 @@ constexpr u32 AT_WORK_LANE_SHIFT = 55;
 // again. Stop: what was begun is ended, all else is cancelled, and the kernel ends for good. Abandon: the kernel ends, whatever
 // was begun; nobody waits for answers.
 constexpr u32 RUN = 0, HOLD = 1, EXIT = 2, STOP = 3, ABANDON = 4;
+// How a block ends: as it was told, or by itself, with whatever waits or is at work beside the ring.
+constexpr u32 ENDED = 1, ENDED_FOR_NOW = 2;
 // What is wanted before anybody has looked.
 constexpr u32 NOTHING_YET = ~0u;
 
@@ -183,7 +189,7 @@ struct Hall {
     // What is wanted, and what each executor has seen of it: the low half of the host's word.
     u32 wanted;
     u32 seen[EXECUTORS_MAX];
-    // Whether the executors shall end.
+    // Whether the executors shall end: ENDED, or ENDED_FOR_NOW.
     u32 ended;
     // Room for one answer per executor, and for the buffers that a command names.
     u64 answer[EXECUTORS_MAX][PAYLOAD_WORDS];
@@ -196,7 +202,7 @@ struct Hall {
 };
 
 static_assert(sizeof(Bound) == 32 && sizeof(Record) == 256 && sizeof(BlockState) == 576, "as the host reserves");
-static_assert(sizeof(Parameters) == 2104, "as the host writes");
+static_assert(sizeof(Parameters) == 2112, "as the host writes");
 
 constexpr u32 PLACE_LANE_SHIFT = 16;
 constexpr u64 PLACE_CANCELLED = 1ull << 63;

@@ -132,6 +132,10 @@ public:
         });
     }
 
+    void wait_if_launches_block(const std::shared_ptr<Stream> &stream) const {
+        if (settings.launches_block) stream->wait();
+    }
+
     // What it was given to do is still done.
     bool destroy_stream(const void *handle) {
         auto stream = streams.take(handle);

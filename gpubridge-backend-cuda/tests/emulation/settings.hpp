@@ -16,6 +16,8 @@
 //   stuck=NUMBER:PATH       the square root of NUMBER is not found while there is a file at PATH: its thread looks again and again
 //   orders=PATH             each cuInit takes `fail` settings from this file, in place of those before, and counts anew
 //   trace=PATH              a line is appended for each call that ends: FUNCTION CODE
+// CUDA_LAUNCH_BLOCKING is heeded too: with it, a launch returns when the kernel has ended.
+//
 // `fail` may stand more than once. A CODE of those that lose the device (700, 719 and others) does so.
 #pragma once
 
@@ -60,6 +62,7 @@ struct Settings {
     bool loads_lazily = true;
     int exec_timeout = 0;
     bool hazards_abort = true;
+    bool launches_block = false;
     uint64_t freeze_after = NEVER;
     uint64_t lose_after = NEVER;
     CUresult lose_with = CUDA_SUCCESS;
@@ -68,6 +71,8 @@ struct Settings {
     int trace = -1;
 
     Settings() {
+        const char *blocking = std::getenv("CUDA_LAUNCH_BLOCKING");
+        launches_block = blocking && std::string(blocking) != "0";
         const char *variable = std::getenv("EMULATED_CUDA");
         for (std::string rest = variable ? variable : ""; !rest.empty();) {
             std::string setting = cut(rest, ',');

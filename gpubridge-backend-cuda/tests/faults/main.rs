@@ -6,6 +6,7 @@
 #[path = "../emulation/mod.rs"]
 mod emulation;
 
+mod bounded;
 mod device;
 mod errors;
 mod held;
@@ -21,7 +22,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Those that wait for long come first: others run meanwhile.
-    let slow = [windows::CASES, sweep::CASES, stops::CASES].concat();
+    let slow = [windows::CASES, sweep::CASES, bounded::CASES, stops::CASES].concat();
     let quick = [errors::CASES, lost::CASES, stuck::CASES, held::CASES, shared::CASES].concat();
     program::main(&[slow, quick].concat())
 }

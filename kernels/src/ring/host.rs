@@ -358,6 +358,15 @@ impl<M: Words> HostCompletions<M> {
         })
     }
 
+    /// Whether there is a command that the device has not read. For who starts a device when there is something to do.
+    pub fn has_unread(&self) -> bool {
+        let shared = &*self.shared;
+        // Acquire: pairs with the Release store in `DeviceLane::publish_consumed`.
+        let next = shared.control(CONSUMED).load(Acquire);
+        let place = slot::at(shared.memory.words(), shared.layout.command(shared.layout.slot(next)));
+        slot::read(place, shared.layout.lap(next)).is_some()
+    }
+
     /// Refuses submissions from now on. One that is under way may still be accepted.
     pub fn refuse_submissions(&self) {
         // Relaxed: orders nothing.

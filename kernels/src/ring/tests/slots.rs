@@ -211,3 +211,25 @@ fn who_looks_after_the_device_sees_what_it_owes() {
     rig.completions.device_ended();
     assert_eq!(rig.completions.unanswered(slot), None, "nothing is owed any more");
 }
+
+/// Whether there is something to read is known, lap for lap, of commands and of places that are passed over.
+#[test]
+fn who_starts_the_device_sees_what_it_has_not_read() {
+    let mut rig = Rig::new(2, 0);
+    assert!(!rig.completions.has_unread(), "an unused lane");
+    let mut slow = rig.submit(0);
+    assert!(rig.completions.has_unread());
+    let reply = rig.poll(0);
+    for number in 1..6 {
+        assert!(!rig.completions.has_unread(), "after {number} commands");
+        let mut quick = rig.submit(number);
+        assert!(rig.completions.has_unread());
+        let reply = rig.poll(number);
+        assert!(!rig.completions.has_unread());
+        rig.device.complete(reply, &answer(number));
+        rig.take(&mut quick, number);
+    }
+    rig.device.complete(reply, &answer(0));
+    rig.take(&mut slow, 0);
+    assert!(!rig.completions.has_unread());
+}
