@@ -1,4 +1,4 @@
-//! The thread that attends a ring: launches what the device asks for, keeps the kernel alive, and notices when it is not.
+//! The thread that attends a ring: launches what the device asks for, keeps the kernel alive, and looks after both.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -7,9 +7,12 @@ use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{Error, ErrorKind, SharedMemory};
 
-use crate::driver::Shape;
-use crate::parameters::{FIRST_USER, HEARTBEAT, RECORD_BYTES, Request};
-use crate::results::RESTART;
+use crate::care::Care;
+use crate::driver::{Function, Shape};
+use crate::gpu::Limits;
+use crate::kernels::KernelSlots;
+use crate::parameters::{FIRST_USER, RECORD_BYTES, Request};
+use crate::program::Functions;
 use crate::ring::Core;
 
 /// Between two looks at the kernel itself.
@@ -26,10 +29,10 @@ const WORK_PER_THREAD: u64 = 8;
 const BLOCKS_PER_UNIT: u32 = 8;
 
 /// Starts the thread. It ends with the ring.
-pub(crate) fn start(core: &Arc<Core>) -> Result<JoinHandle<()>, Error> {
+pub(crate) fn start(core: &Arc<Core>, kernels: &Arc<KernelSlots>) -> Result<JoinHandle<()>, Error> {
     let blocks = core.shape.blocks as usize;
-    let attendant =
-        Attendant { core: Arc::clone(core), taken: vec![0; blocks], launched: 0, pulse: Pulse::new(blocks) };
+    let care = Care::new(Arc::clone(core), Arc::clone(kernels));
+    let attendant = Attendant { core: Arc::clone(core), taken: vec![0; blocks], launched: 0, care };
     let thread = thread::Builder::new().name("gpubridge-cuda".to_owned()).spawn(move || attendant.run());
     thread.map_err(|error| {
         Error::new(ErrorKind::Io, "cuda.launch", "the ring's thread could not be started").with_source(error)
@@ -41,7 +44,7 @@ struct Attendant {
     // Requests taken from each block's outbox.
     taken: Vec<u64>,
     launched: usize,
-    pulse: Pulse,
+    care: Care,
 }
 
 impl Attendant {
@@ -53,17 +56,20 @@ impl Attendant {
 
     /// Attends until the ring has ended.
     fn attend(&mut self) -> Result<(), Error> {
+        let core = Arc::clone(&self.core);
+        // A kernel that ends by itself is waited for each time.
+        let care = if core.cuda.max_commands.is_some() { NAP } else { CARE };
         let mut cared = Instant::now();
         let mut asked = Instant::now();
         loop {
-            if self.take_requests()? {
+            if core.outside_windows(|| self.take_requests())? {
                 asked = Instant::now();
             }
-            if cared.elapsed() >= CARE {
-                if !self.core.look_after()? {
+            if cared.elapsed() >= care {
+                if !self.core.look_after(self.care.has_beside())? {
                     return Ok(());
                 }
-                self.pulse.feel(&self.core)?;
+                self.care.look()?;
                 cared = Instant::now();
             }
             if asked.elapsed() > EAGER {
@@ -101,25 +107,32 @@ impl Attendant {
         let core = &*self.core;
         let slots = u64::from(core.parameters.config.slots);
         let record = core.records + (u64::from(request.lane) * slots + u64::from(request.slot)) * RECORD_BYTES;
-        let (functions, limits) = (core.gpu.functions(), core.gpu.limits);
-        let (of_grid, of_block, threads) = if request.variant < FIRST_USER {
-            (functions.beside_grid, functions.beside_block, limits.threads)
-        } else {
-            (functions.user_grid, functions.user_block, limits.ring_threads)
-        };
-        let (function, shape) = if request.by_grid {
-            let threads = threads.min(GRID_THREADS);
-            let wanted = request.work.div_ceil(u64::from(threads) * WORK_PER_THREAD);
-            let blocks = wanted.clamp(1, u64::from(limits.units * BLOCKS_PER_UNIT)) as u32;
-            (of_grid, Shape { blocks, threads })
-        } else {
-            (of_block, Shape { blocks: 1, threads })
-        };
         self.launched += 1;
-        let side = &core.gpu.sides[self.launched % core.gpu.sides.len()];
-        side.launch(function, shape, false, [&[record], &[u64::from(request.variant)]])?;
-        side.launch(functions.beside_finish, Shape { blocks: 1, threads: 32 }, false, [&[record]])
+        let side = self.launched % core.gpu.sides.len();
+        self.care.watch_beside(side, request);
+        let side = &core.gpu.sides[side];
+        core.gpu.with_functions(|functions| {
+            let (function, shape) = beside(functions, core.gpu.limits, request);
+            side.launch(function, shape, false, [&[record], &[u64::from(request.variant)]])?;
+            side.launch(functions.beside_finish, Shape { blocks: 1, threads: 32 }, false, [&[record]])
+        })
     }
+}
+
+/// The kernel that does what is asked for beside the ring, and by how many.
+fn beside(functions: Functions, limits: Limits, request: Request) -> (Function, Shape) {
+    let (of_grid, of_block, threads) = if request.variant < FIRST_USER {
+        (functions.beside_grid, functions.beside_block, limits.threads)
+    } else {
+        (functions.user_grid, functions.user_block, limits.ring_threads)
+    };
+    if !request.by_grid {
+        return (of_block, Shape { blocks: 1, threads });
+    }
+    let threads = threads.min(GRID_THREADS);
+    let wanted = request.work.div_ceil(u64::from(threads) * WORK_PER_THREAD);
+    let blocks = wanted.clamp(1, u64::from(limits.units * BLOCKS_PER_UNIT)) as u32;
+    (of_grid, Shape { blocks, threads })
 }
 
 impl Drop for Attendant {
@@ -128,35 +141,5 @@ impl Drop for Attendant {
             let why = "the thread that attends the ring panicked";
             self.core.lose(&Error::new(ErrorKind::DeviceLost, "cuda.ring", why));
         }
-    }
-}
-
-/// Whether the blocks' hearts beat.
-struct Pulse {
-    last: Vec<u64>,
-    since: Instant,
-}
-
-impl Pulse {
-    fn new(blocks: usize) -> Self {
-        Self { last: vec![0; blocks], since: Instant::now() }
-    }
-
-    /// # Errors
-    /// `DeviceLost` when a heart has not beaten for as long as the configuration allows.
-    fn feel(&mut self, core: &Core) -> Result<(), Error> {
-        let now: Vec<u64> = core.control_words(HEARTBEAT).collect();
-        // A block that has left, as it was told, has no heart to beat.
-        let alive = now.iter().zip(&self.last).zip(core.left()).all(|((now, last), left)| now != last || left);
-        if alive {
-            (self.last, self.since) = (now, Instant::now());
-            return Ok(());
-        }
-        let silent = self.since.elapsed();
-        if silent < core.cuda.heartbeat_limit {
-            return Ok(());
-        }
-        let why = format!("the ring's kernel has given no sign of life for {silent:?}: {RESTART}");
-        Err(Error::new(ErrorKind::DeviceLost, "cuda.ring", why))
     }
 }

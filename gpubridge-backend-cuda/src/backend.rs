@@ -1,5 +1,6 @@
 //! The backend and its devices.
 
+use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,12 +25,46 @@ pub struct CudaConfig {
     pub multiprocessors: Option<u32>,
     /// After how long without a sign of life of a ring's kernel the device counts as lost.
     pub heartbeat_limit: Duration,
+    /// After how long at one command, in a ring or beside it, the device counts as lost; the error names the kernel and the
+    /// grain. `Duration::MAX` for never.
+    ///
+    /// Time in which the process itself was stopped, as by a debugger, counts for neither limit.
+    pub command_limit: Duration,
+    /// For profilers and sanitizers, under which a kernel that never ends never begins, and for `CUDA_LAUNCH_BLOCKING`: a block of
+    /// a ring's kernel ends by itself after about so many commands, and when it has had none for a few milliseconds; the kernel is
+    /// launched again when there is something to do. `None`, as is usual: never.
+    ///
+    /// If it is `None`, the environment variable `GPUBRIDGE_CUDA_MAX_COMMANDS` says it.
+    pub max_commands: Option<u32>,
+}
+
+/// Says [`CudaConfig::max_commands`] from outside: a profiler is put in front of a program as it is.
+const MAX_COMMANDS_VARIABLE: &str = "GPUBRIDGE_CUDA_MAX_COMMANDS";
+
+impl CudaConfig {
+    /// With what the environment adds.
+    fn with_environment(mut self) -> Result<Self, Error> {
+        if let (None, Some(text)) =
+            (self.max_commands, env::var_os(MAX_COMMANDS_VARIABLE).filter(|text| !text.is_empty()))
+        {
+            let number = text.to_str().and_then(|text| text.parse().ok()).filter(|&number: &u32| number > 0);
+            let refuse = || {
+                let why = format!(
+                    "{MAX_COMMANDS_VARIABLE} is {text:?}: set it to a number of commands from 1 on, or unset it"
+                );
+                Error::new(ErrorKind::InvalidArgument, "cuda.load", why)
+            };
+            self.max_commands = Some(number.ok_or_else(refuse)?);
+        }
+        Ok(self)
+    }
 }
 
 impl Default for CudaConfig {
-    /// An eighth of the multiprocessors, and 10 s.
+    /// An eighth of the multiprocessors, 10 s without a sign of life, 60 s for a command, a kernel that never ends.
     fn default() -> Self {
-        Self { multiprocessors: None, heartbeat_limit: Duration::from_secs(10) }
+        let (heartbeat_limit, command_limit) = (Duration::from_secs(10), Duration::from_secs(60));
+        Self { multiprocessors: None, heartbeat_limit, command_limit, max_commands: None }
     }
 }
 
@@ -63,23 +98,25 @@ impl Backend for CudaBackend {
 
     fn devices(&self) -> Result<Vec<DeviceInfo>, Error> {
         let driver = Driver::load()?;
+        let config = self.config.with_environment()?;
         let has_kernels = !KernelSlots::new(self.library.clone()).declarations().is_empty();
-        (0..driver.device_count()?).map(|ordinal| report::device_info(driver, ordinal, has_kernels)).collect()
+        (0..driver.device_count()?).map(|ordinal| report::device_info(driver, ordinal, config, has_kernels)).collect()
     }
 
     fn open(&self, index: DeviceIndex) -> Result<Arc<dyn Device>, Error> {
         let refuse = |kind, why: String| Err(Error::new(kind, "cuda.open", why));
         let driver = Driver::load()?;
+        let config = self.config.with_environment()?;
         let count = driver.device_count()?;
         if index.0 >= count {
             return refuse(ErrorKind::NotFound, format!("there is no device {index}: the driver finds {count}"));
         }
-        if let Some(why) = report::why_unusable(driver.device(index.0)?)? {
+        if let Some(why) = report::why_unusable(driver.device(index.0)?, config)? {
             return refuse(ErrorKind::Unsupported, format!("device {index} cannot run a ring: {why}"));
         }
         let kernels = Arc::new(KernelSlots::new(self.library.clone()));
-        let info = report::device_info(driver, index.0, !kernels.declarations().is_empty())?;
-        Ok(Arc::new(CudaDevice { gpu: Gpu::open(driver, index.0)?, info, kernels, config: self.config }))
+        let info = report::device_info(driver, index.0, config, !kernels.declarations().is_empty())?;
+        Ok(Arc::new(CudaDevice { gpu: Gpu::open(driver, index.0)?, info, kernels, config }))
     }
 }
 

@@ -2,6 +2,7 @@
 //! may be asked for more.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::ops::{Bound, Deref};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
@@ -11,12 +12,12 @@ use gpubridge_abstractions::{Error, ErrorKind};
 use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::arena::rounded;
-use crate::driver::{Context, DeviceAttribute, Driver, Stream};
+use crate::driver::{Context, DeviceAttribute, DeviceMemory, Driver, Stream};
 use crate::heap::{Heap, Kind};
-use crate::parameters::ARENAS_MAX;
-use crate::program::{Functions, Program};
+use crate::parameters::{ARENAS_MAX, RECORD_BYTES};
+use crate::program::{Functions, Program, Trial};
 use crate::results::RESTART;
-use crate::ring::Core;
+use crate::ring::{Core, Window};
 use crate::users::Users;
 
 /// Streams for work beside the rings.
@@ -101,8 +102,12 @@ pub(crate) struct Gpu {
     pub(crate) sides: Vec<Stream>,
     // For rings. The driver is not asked for a stream, nor to destroy one, while a ring runs.
     idle_streams: Mutex<Vec<Stream>>,
-    // Replaced in a window alone.
+    // Replaced in a window alone, and read while its kernels are launched.
     program: RwLock<Program>,
+    // Those before it, which work beside the rings may still be of. Unloaded in a window that finds nothing at work.
+    retired: Mutex<Vec<Program>>,
+    // What kernels are tried on that are new.
+    sample: DeviceMemory,
     pub(crate) users: Users,
     pub(crate) context: Arc<Context>,
     pub(crate) limits: Limits,
@@ -173,7 +178,9 @@ impl Gpu {
         let utility = context.stream()?;
         let sides = (0..SIDES).map(|_| context.stream()).collect::<Result<_, _>>()?;
         let idle_streams = (0..RINGS_AT_ONCE).map(|_| context.urgent_stream()).collect::<Result<_, _>>()?;
-        let program = Program::of_the_library(&context, &utility, ring_threads)?;
+        let sample = context.allocate(RECORD_BYTES)?;
+        let trial = Trial { stream: &utility, record: &sample, ring_threads };
+        let program = Program::of_the_library(&context, trial)?;
         // Half of what fits: the other half is left to work beside the rings.
         let limits = Limits { units, threads, ring_threads, ring_blocks: (units * program.blocks_per_unit / 2).max(1) };
         let capability = (
@@ -190,6 +197,8 @@ impl Gpu {
             sides,
             idle_streams: Mutex::new(idle_streams),
             program: RwLock::new(program),
+            retired: Mutex::default(),
+            sample,
             users: Users::new(capability),
             context,
             limits,
@@ -200,22 +209,33 @@ impl Gpu {
         })
     }
 
-    /// The module's kernels as they are now: to be launched before the next window.
-    pub(crate) fn functions(&self) -> Functions {
-        self.program.read().functions
+    /// Launches some of the module's kernels as they are now.
+    pub(crate) fn with_functions<R>(&self, launch: impl FnOnce(Functions) -> R) -> R {
+        launch(self.program.read().functions)
     }
 
     /// Has rings and work beside them go on with another module, made of this image. The old one stays if that fails.
     ///
-    /// Blocks; parks the rings for a moment.
+    /// Blocks; parks the rings for a moment. What is at work beside them goes on.
     pub(crate) fn replace_program(&self, image: &[u8]) -> Result<(), Error> {
-        self.window("cuda.compile", || {
-            let threads = self.limits.ring_threads;
-            let program = Program::load(&self.context, image, &self.utility, threads)?;
+        self.window("cuda.compile", false, || {
+            let trial = Trial { stream: &self.utility, record: &self.sample, ring_threads: self.limits.ring_threads };
+            let program = Program::load(&self.context, image, trial)?;
             program.check_occupancy(self.program.read().blocks_per_unit)?;
-            *self.program.write() = program;
+            let before = mem::replace(&mut *self.program.write(), program);
+            self.retired.lock().push(before);
             Ok(())
         })
+    }
+
+    /// Whether nothing is at work beside the rings.
+    pub(crate) fn is_drained(&self) -> Result<bool, Error> {
+        for side in &self.sides {
+            if !side.is_done()? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Bytes of device memory that can be reserved now.
@@ -231,7 +251,7 @@ impl Gpu {
         let taken = self.memory.lock().heap(kind).take(size_bytes);
         let address = match taken {
             Some(address) => address,
-            None => self.window("cuda.reserve", || self.grow_and_take(kind, size_bytes))?,
+            None => self.window("cuda.reserve", true, || self.grow_and_take(kind, size_bytes))?,
         };
         let part = Part { gpu: Arc::clone(self), kind, address, size_bytes };
         // The part is as long. Other sizes might have the driver load another kernel for them, under a running ring.
@@ -247,7 +267,7 @@ impl Gpu {
         let idle = self.idle_streams.lock().pop();
         let stream = match idle {
             Some(stream) => stream,
-            None => self.window("cuda.launch", || self.context.urgent_stream())?,
+            None => self.window("cuda.launch", true, || self.context.urgent_stream())?,
         };
         Ok(RingStream { gpu: Arc::clone(self), stream: Some(stream) })
     }
@@ -295,12 +315,24 @@ impl Gpu {
         Ok(free)
     }
 
-    /// Does `work` while no ring runs: those that do are parked before, and go on afterwards where they were.
-    fn window<R>(&self, operation: &'static str, work: impl FnOnce() -> Result<R, Error>) -> Result<R, Error> {
+    /// Does `work` while no ring runs: those that do are parked before, and go on afterwards where they were. If the window `drains`,
+    /// nothing is at work beside them either.
+    fn window<R>(
+        &self,
+        operation: &'static str,
+        drains: bool,
+        work: impl FnOnce() -> Result<R, Error>,
+    ) -> Result<R, Error> {
         let rings = self.rings.lock();
         let running: Vec<Arc<Core>> = rings.iter().filter_map(Weak::upgrade).collect();
-        let parked = Core::park_all(&running, WINDOW_DEADLINE, operation);
-        let done = parked.and_then(|()| work());
+        let parked = Core::park_all(&running, Window { operation, deadline: WINDOW_DEADLINE, drains });
+        let done = parked.and_then(|()| {
+            let done = work();
+            if self.is_drained()? {
+                self.retired.lock().clear();
+            }
+            done
+        });
         running.iter().for_each(|core| core.go_on());
         done
     }

@@ -14,6 +14,7 @@ use gpubridge_kernels::{Kernel, KernelLibrary};
 use parking_lot::Mutex;
 
 use crate::gpu::Gpu;
+use crate::parameters::FIRST_USER;
 use crate::users::UserKernel;
 
 const TARGET: &str = "cuda";
@@ -50,6 +51,17 @@ impl KernelSlots {
     /// What can be compiled.
     pub(crate) fn declarations(&self) -> &[KernelDeclaration] {
         &self.declarations
+    }
+
+    /// What the kernel is called that a command carries by this number.
+    pub(crate) fn name_of(&self, number: u16) -> Option<String> {
+        if u32::from(number) >= FIRST_USER {
+            let users = self.users.lock();
+            return users.values().find(|user| user.variant() == number).map(|user| user.name().to_owned());
+        }
+        let declarations = self.library.kernels().iter().map(|kernel| &kernel.declaration);
+        let id = KernelId(u32::from(number >> 2));
+        declarations.into_iter().find(|declaration| declaration.id == id).map(|found| found.name.to_owned())
     }
 
     /// Lets `slot` stand for `spec` from now on.

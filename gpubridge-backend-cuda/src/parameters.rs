@@ -13,11 +13,14 @@ pub(crate) const BOUND_BYTES: u64 = 32;
 pub(crate) const RECORD_BYTES: u64 = 256;
 /// Bytes of what a block keeps from launch to launch.
 pub(crate) const BLOCK_STATE_BYTES: u64 = 576;
-/// Control words of a block, two lines, and where in them lies what the host wants, and what the device answers.
-pub(crate) const CONTROL_WORDS: usize = 2 * SLOT_WORDS;
+/// Control words of a block, four lines, and where in them lies what the host wants, what the device answers, and what each
+/// executor is at.
+pub(crate) const CONTROL_WORDS: usize = 4 * SLOT_WORDS;
 pub(crate) const WANTED: usize = 0;
 pub(crate) const REACHED: usize = 8;
 pub(crate) const HEARTBEAT: usize = 9;
+pub(crate) const RESTS: usize = 10;
+pub(crate) const AT_WORK: usize = 16;
 
 /// Kernels from this variant on are users'.
 pub(crate) const FIRST_USER: u32 = KernelId::FIRST_USER.0 << 2;
@@ -36,6 +39,8 @@ pub(crate) enum Wanted {
     Stop = 3,
     /// The kernel ends at once, whatever was begun: the device counts as lost.
     Abandon = 4,
+    /// As [`Wanted::Hold`], but what is at work beside the ring stays there.
+    Pause = 5,
 }
 
 /// One lane: its words, its allocation table, its records.
@@ -51,18 +56,24 @@ pub(crate) struct Parameters {
     pub(crate) outbox: u64,
     pub(crate) config: RingConfig,
     pub(crate) requests_max: u32,
+    /// After how many commands a block ends by itself; 0 for never.
+    pub(crate) max_commands: u32,
 }
 
 /// Eight-byte words of the ring's parameters.
-const PARAMETER_WORDS: usize = 3 * LANES_MAX + 4 + 3 + 2 * ARENAS_MAX;
+const PARAMETER_WORDS: usize = 3 * LANES_MAX + 4 + 4 + 2 * ARENAS_MAX;
 
 impl Parameters {
     /// As the kernel takes them, with the memory that there is now.
     pub(crate) fn to_words(self, arenas: &[[u64; 2]]) -> [u64; PARAMETER_WORDS] {
         let RingConfig { lanes, slots, staging_bytes, allocations } = self.config;
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
-        let counts =
-            [pair(lanes, slots), pair(staging_bytes / 8, allocations), pair(self.requests_max, arenas.len() as u32)];
+        let counts = [
+            pair(lanes, slots),
+            pair(staging_bytes / 8, allocations),
+            pair(self.requests_max, arenas.len() as u32),
+            pair(self.max_commands, 0),
+        ];
         let mut words = [0; PARAMETER_WORDS];
         let values = self.lanes.into_iter().flatten();
         let values = values.chain([self.blocks, self.held, self.control, self.outbox]).chain(counts);
@@ -72,7 +83,8 @@ impl Parameters {
     }
 }
 
-const _: () = assert!(PARAMETER_WORDS * 8 == 2104, "as in ring.cuh");
+const _: () = assert!(PARAMETER_WORDS * 8 == 2112, "as in ring.cuh");
+const _: () = assert!(AT_WORK + EXECUTORS_MAX <= CONTROL_WORDS, "a control word per executor");
 const _: () = assert!(PAYLOAD_WORDS + 1 == SLOT_WORDS, "as in layout.cuh");
 
 /// A command that the device asks the host to launch beside the ring.
@@ -97,5 +109,26 @@ impl Request {
             lane: (word >> 16 & 0x3f) as u32,
             slot: (word & 0xffff) as u32,
         }
+    }
+}
+
+/// The variant by which a block of memory is zeroed beside the ring; no kernel's.
+pub(crate) const ZERO_BYTES: u32 = 1;
+
+/// What an executor says that it is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct AtWork {
+    pub(crate) lane: u32,
+    pub(crate) opcode: u8,
+    pub(crate) kernel: u16,
+    pub(crate) grain: u32,
+}
+
+impl AtWork {
+    /// What this control word says; `None` for nothing.
+    pub(crate) fn from_word(word: u64) -> Option<Self> {
+        let lane = (word >> 55 & 0x3f) as u32;
+        let (opcode, kernel, grain) = ((word >> 48 & 0x7f) as u8, (word >> 32) as u16, word as u32);
+        (opcode != 0).then_some(Self { lane, opcode, kernel, grain })
     }
 }

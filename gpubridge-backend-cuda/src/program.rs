@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use gpubridge_abstractions::{Error, ErrorKind};
 
-use crate::driver::{Context, Function, Module, Shape, Stream};
+use crate::driver::{Context, DeviceMemory, Function, Module, Shape, Stream};
 use crate::parameters::RECORD_BYTES;
 
 /// The module's kernels.
@@ -27,21 +27,24 @@ pub(crate) struct Program {
     pub(crate) blocks_per_unit: u32,
 }
 
+/// What new kernels are tried on: a record's worth of memory, and how a ring will be launched.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Trial<'a> {
+    pub(crate) stream: &'a Stream,
+    pub(crate) record: &'a DeviceMemory,
+    pub(crate) ring_threads: u32,
+}
+
 impl Program {
     /// The library's kernels alone.
-    pub(crate) fn of_the_library(context: &Arc<Context>, stream: &Stream, ring_threads: u32) -> Result<Self, Error> {
+    pub(crate) fn of_the_library(context: &Arc<Context>, trial: Trial<'_>) -> Result<Self, Error> {
         let mut image = gpubridge_kernels::cuda::PTX.as_bytes().to_vec();
         image.push(0);
-        Self::load(context, &image, stream, ring_threads)
+        Self::load(context, &image, trial)
     }
 
     /// What this image holds.
-    pub(crate) fn load(
-        context: &Arc<Context>,
-        image: &[u8],
-        stream: &Stream,
-        ring_threads: u32,
-    ) -> Result<Self, Error> {
+    pub(crate) fn load(context: &Arc<Context>, image: &[u8], trial: Trial<'_>) -> Result<Self, Error> {
         let module = context.load(image)?;
         let functions = Functions {
             ring: module.function(c"gpubridge_ring")?,
@@ -51,8 +54,8 @@ impl Program {
             user_block: module.function(c"gpubridge_user_block")?,
             beside_finish: module.function(c"gpubridge_beside_finish")?,
         };
-        let blocks_per_unit = module.blocks_per_unit(functions.ring, ring_threads)?;
-        warm_up(context, stream, functions)?;
+        let blocks_per_unit = module.blocks_per_unit(functions.ring, trial.ring_threads)?;
+        warm_up(trial, functions)?;
         Ok(Self { _module: module, functions, blocks_per_unit })
     }
 
@@ -72,8 +75,7 @@ impl Program {
 
 /// Launches each kernel that is launched under a running ring once before there is one: whatever a first launch still waits
 /// for is done then.
-fn warm_up(context: &Arc<Context>, stream: &Stream, functions: Functions) -> Result<(), Error> {
-    let record = context.allocate(RECORD_BYTES)?;
+fn warm_up(Trial { stream, record, .. }: Trial<'_>, functions: Functions) -> Result<(), Error> {
     stream.zero(record.address(), RECORD_BYTES)?;
     let shape = Shape { blocks: 1, threads: 32 };
     // Numbers of no kernel's.

@@ -4,11 +4,17 @@ use std::env;
 
 use gpubridge_abstractions::{Capabilities, DeviceIndex, DeviceInfo, DeviceKind, DeviceStatus, Error, MemoryType};
 
+use crate::backend::CudaConfig;
 use crate::driver::{DeviceAttribute as Attribute, DeviceHandle, Driver};
 use crate::gpu::Gpu;
 
-/// The report of the device with this number, for a library that has kernels, or has none.
-pub(crate) fn device_info(driver: Driver, ordinal: u32, has_kernels: bool) -> Result<DeviceInfo, Error> {
+/// The report of the device with this number, as it is used, for a library that has kernels, or has none.
+pub(crate) fn device_info(
+    driver: Driver,
+    ordinal: u32,
+    config: CudaConfig,
+    has_kernels: bool,
+) -> Result<DeviceInfo, Error> {
     let device = driver.device(ordinal)?;
     let attribute = |attribute| device.attribute(attribute);
     let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
@@ -36,7 +42,7 @@ pub(crate) fn device_info(driver: Driver, ordinal: u32, has_kernels: bool) -> Re
         ],
         warp_size: attribute(Attribute::CU_DEVICE_ATTRIBUTE_WARP_SIZE)?,
         capabilities,
-        status: match why_unusable(device)? {
+        status: match why_unusable(device, config)? {
             _ if Gpu::is_lost(ordinal) => DeviceStatus::Lost,
             Some(_) => DeviceStatus::Unavailable,
             None => DeviceStatus::Available,
@@ -44,8 +50,8 @@ pub(crate) fn device_info(driver: Driver, ordinal: u32, has_kernels: bool) -> Re
     })
 }
 
-/// What keeps a ring from running on the device, with what to do about it.
-pub(crate) fn why_unusable(device: DeviceHandle) -> Result<Option<&'static str>, Error> {
+/// What keeps a ring from running on the device, as it is used, with what to do about it.
+pub(crate) fn why_unusable(device: DeviceHandle, config: CudaConfig) -> Result<Option<&'static str>, Error> {
     let has = |attribute| device.attribute(attribute).map(|value| value != 0);
     let major = device.attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
     let minor = device.attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
@@ -61,8 +67,10 @@ pub(crate) fn why_unusable(device: DeviceHandle) -> Result<Option<&'static str>,
     if !has(Attribute::CU_DEVICE_ATTRIBUTE_COOPERATIVE_LAUNCH)? {
         return Ok(Some("it cannot promise that all blocks of a kernel run at once"));
     }
-    if env::var_os("CUDA_LAUNCH_BLOCKING").is_some_and(|value| value != "0") {
-        return Ok(Some("CUDA_LAUNCH_BLOCKING is set, under which the launch of a ring never returns: unset it"));
+    if config.max_commands.is_none() && env::var_os("CUDA_LAUNCH_BLOCKING").is_some_and(|value| value != "0") {
+        let why = "CUDA_LAUNCH_BLOCKING is set, under which the launch of a ring never returns: unset it, or set \
+                   CudaConfig::max_commands or GPUBRIDGE_CUDA_MAX_COMMANDS";
+        return Ok(Some(why));
     }
     // CU_COMPUTEMODE_PROHIBITED.
     if device.attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_MODE)? == 2 {

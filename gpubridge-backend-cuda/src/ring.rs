@@ -1,5 +1,7 @@
 //! A ring: its memory, its kernel's launches, and its lifecycle as the host sees it.
 
+mod parking;
+
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::thread::JoinHandle;
@@ -17,7 +19,8 @@ use crate::gpu::{Gpu, Part, RingStream};
 use crate::heap::Kind;
 use crate::kernels::KernelSlots;
 use crate::parameters::{
-    BLOCK_STATE_BYTES, BOUND_BYTES, CONTROL_WORDS, EXECUTORS_MAX, Parameters, REACHED, RECORD_BYTES, WANTED, Wanted,
+    BLOCK_STATE_BYTES, BOUND_BYTES, CONTROL_WORDS, EXECUTORS_MAX, Parameters, REACHED, RECORD_BYTES, RESTS, WANTED,
+    Wanted,
 };
 use crate::results::RESTART;
 use crate::submit::CudaSubmitter;
@@ -42,12 +45,14 @@ struct Life {
     end: Option<End>,
 }
 
+pub(crate) use parking::Window;
+
 /// What the control words say.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Told {
     /// What is desired.
     Desired,
-    /// To hold, by this word, for a window: all blocks are there, and may be told anything else.
+    /// To hold or to pause, by this word, for a window: all blocks are there, and may be told anything else.
     Hold(u64),
     /// To end, for a window: some blocks may have left, so nothing else can be told before the kernel is launched again.
     Exit,
@@ -83,7 +88,7 @@ pub(crate) struct Core {
     pub(crate) control: PinnedWords,
     pub(crate) outbox: PinnedWords,
     pub(crate) records: u64,
-    completions: Vec<HostCompletions<Arc<PinnedWords>>>,
+    pub(crate) completions: Vec<HostCompletions<Arc<PinnedWords>>>,
     _memory: Part,
     life: Mutex<Life>,
     ended: Condvar,
@@ -98,7 +103,7 @@ impl Core {
     /// Launches the kernel over what there is. It goes on where it was.
     pub(crate) fn launch_kernel(&self) -> Result<(), Error> {
         let arguments = self.parameters.to_words(&self.gpu.arenas());
-        self.stream.launch(self.gpu.functions().ring, self.shape, true, [&arguments])
+        self.gpu.with_functions(|functions| self.stream.launch(functions.ring, self.shape, true, [&arguments]))
     }
 
     /// Control word `word` of each block.
@@ -169,75 +174,9 @@ impl Core {
         Ok(())
     }
 
-    /// Has these rings parked: their kernels end as soon as what was begun is ended.
-    ///
-    /// In two steps: blocks that have left cannot be told to go on, so none leaves before all have nothing begun.
-    ///
-    /// # Errors
-    /// `Timeout` when one does not. [`Core::go_on`] is to be called either way.
-    pub(crate) fn park_all(rings: &[Arc<Self>], deadline: Duration, operation: &'static str) -> Result<(), Error> {
-        let until = Instant::now() + deadline;
-        rings.iter().for_each(|ring| ring.tell_to_hold());
-        wait_for_each(rings, until, operation, Self::holds)?;
-        rings.iter().for_each(|ring| ring.tell_to_exit());
-        wait_for_each(rings, until, operation, Self::is_at_rest)
-    }
-
-    fn tell_to_hold(&self) {
-        let mut life = self.life.lock();
-        life.in_window = true;
-        // A ring that is to stop ends by itself.
-        if life.end.is_none() && life.told == Told::Desired && state_of(life.desired) != Wanted::Stop as u8 {
-            let word = life.word(Wanted::Hold);
-            life.told = Told::Hold(word);
-            self.tell(word);
-        }
-    }
-
-    /// Whether nothing of the ring is begun, or is to hold no more.
-    fn holds(&self) -> Result<bool, Error> {
-        let Told::Hold(word) = self.life.lock().told else { return Ok(true) };
-        Ok(self.control_words(REACHED).all(|reached| reached == word) || self.is_at_rest()?)
-    }
-
-    fn tell_to_exit(&self) {
-        let mut life = self.life.lock();
-        if life.end.is_none() && matches!(life.told, Told::Hold(_)) {
-            life.told = Told::Exit;
-            let word = life.word(Wanted::Exit);
-            self.tell(word);
-        }
-    }
-
-    /// Whether nothing of the ring is on the device.
-    fn is_at_rest(&self) -> Result<bool, Error> {
-        if self.life.lock().end.is_some() {
-            return Ok(true);
-        }
-        for stream in std::iter::once(&*self.stream).chain(&self.gpu.sides) {
-            if !stream.is_done()? {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    }
-
-    /// Closes the window, and launches a kernel again that has ended in it.
-    pub(crate) fn go_on(&self) {
-        let mut life = self.life.lock();
-        life.in_window = false;
-        if life.end.is_none() && matches!(life.told, Told::Hold(_)) {
-            life.told = Told::Desired;
-            self.tell(life.desired);
-        }
-        drop(life);
-        if let Err(error) = self.look_after() {
-            self.lose(&error);
-        }
-    }
-
-    /// Looks after the kernel: launches it again if it was parked, and notes its end. Returns whether there is more to do.
-    pub(crate) fn look_after(&self) -> Result<bool, Error> {
+    /// Looks after the kernel: launches it again if it was parked, or has ended by itself and there is something to do, such as to
+    /// answer what `has_beside`; notes its end. Returns whether there is more to look after.
+    pub(crate) fn look_after(&self, has_beside: bool) -> Result<bool, Error> {
         // Asked before the life is taken: somebody else's call may hold the driver until the kernel ends, which then takes
         // no more than telling it so.
         let may_be_done = self.stream.is_done()?;
@@ -258,24 +197,45 @@ impl Core {
         if !life.in_window {
             life.told = Told::Desired;
             self.tell(life.desired);
-            self.forget_reached();
-            self.launch_kernel()?;
+            if self.cuda.max_commands.is_none() || has_beside || self.has_work(life.desired) {
+                self.forget_said();
+                // Under the lock even where the launch returns only when the kernel has ended: nobody opens a window meanwhile.
+                self.launch_kernel()?;
+            }
         }
         Ok(true)
     }
 
-    /// Makes the blocks' answers none, so that those of a kernel that has ended are not taken for the next one's.
-    fn forget_reached(&self) {
-        for block in 0..self.shape.blocks as usize {
-            // Relaxed: the kernel that wrote it has ended, and the next one is launched afterwards.
-            self.control.words()[block * CONTROL_WORDS + REACHED].store(0, Ordering::Relaxed);
+    /// Does `work`, which launches what the kernel asks for beside it, but not in a window: a kernel that ends by itself may have
+    /// ended before that was launched, and is no longer there to be waited for.
+    pub(crate) fn outside_windows(&self, work: impl FnOnce() -> Result<bool, Error>) -> Result<bool, Error> {
+        // Any other kernel ends in a window only when nothing is beside it any more.
+        if self.cuda.max_commands.is_none() {
+            return work();
+        }
+        let life = self.life.lock();
+        if life.in_window { Ok(false) } else { work() }
+    }
+
+    /// Whether a kernel that has ended by itself has something to do: a wish to answer, or commands to read.
+    fn has_work(&self, desired: u64) -> bool {
+        self.control_words(REACHED).any(|reached| reached != desired)
+            || self.completions.iter().any(HostCompletions::has_unread)
+    }
+
+    /// Makes what the blocks have said nothing, so that the words of a kernel that has ended are not taken for the next one's.
+    fn forget_said(&self) {
+        for block in self.control.words().chunks(CONTROL_WORDS) {
+            // Relaxed: the kernel that wrote them has ended, and the next one is launched afterwards.
+            block[REACHED..].iter().for_each(|word| word.store(0, Ordering::Relaxed));
         }
     }
 
-    /// Which blocks have left, as they were told.
+    /// Which blocks have left, as they were told, or by themselves.
     pub(crate) fn left(&self) -> impl Iterator<Item = bool> {
         let ends = [Wanted::Exit, Wanted::Stop].map(|wanted| wanted as u8);
-        self.control_words(REACHED).map(move |reached| ends.contains(&state_of(reached)))
+        let words = self.control_words(REACHED).zip(self.control_words(RESTS));
+        words.map(move |(reached, rests)| rests != 0 || ends.contains(&state_of(reached)))
     }
 
     /// Answers what is pending: the device stopped answering.
@@ -299,25 +259,6 @@ impl Core {
         drop(life);
         self.ended.notify_all();
     }
-}
-
-/// Waits until all of these rings have come to something.
-fn wait_for_each(
-    rings: &[Arc<Core>],
-    until: Instant,
-    operation: &'static str,
-    to: fn(&Core) -> Result<bool, Error>,
-) -> Result<(), Error> {
-    for ring in rings {
-        while !to(ring)? {
-            if Instant::now() >= until {
-                let why = "a ring does not park: work beside it has not ended; try again when it has";
-                return Err(Error::new(ErrorKind::Timeout, operation, why));
-            }
-            std::thread::sleep(PAUSE);
-        }
-    }
-    Ok(())
 }
 
 fn terminated(operation: &'static str) -> Error {
@@ -369,6 +310,7 @@ impl CudaRing {
             outbox: outbox.device_address(),
             config,
             requests_max,
+            max_commands: cuda.max_commands.map_or(0, |most| most.max(1)),
         };
         let records = memory.address() + sizes.tables;
         let (mut lanes, mut completions) = (Vec::new(), Vec::new());
@@ -408,7 +350,7 @@ impl CudaRing {
         core.tell(desired);
         gpu.launch(&core)?;
         let mut ring = Self { config, core, lanes: Mutex::new(lanes), attendant: None };
-        ring.attendant = Some(attendant::start(&ring.core)?);
+        ring.attendant = Some(attendant::start(&ring.core, kernels)?);
         Ok(ring)
     }
 }

@@ -36,6 +36,10 @@ impl UserKernel {
     pub(crate) fn variant(&self) -> u16 {
         FIRST_USER as u16 + self.index
     }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
 }
 
 /// The users' kernels of a GPU.

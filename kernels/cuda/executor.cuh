@@ -45,6 +45,7 @@ struct Executor {
     GB_MEMBER void run() {
         u32 done = 0;
         held.load(ring.blocks[block_index()].held[index]);
+        if (rank() == 0) store_release_block(&hall.beside[index], held.at_work);
         for (;;) {
             follow();
             u32 handed = watch(&hall.handed[index]);
@@ -54,7 +55,8 @@ struct Executor {
             bool chained = chain != NO_SLOT;
             if (!chained && handed == done) {
                 // At a stop, what is still held waits for `tend` to cancel it.
-                if (watch(&hall.ended) != 0 && (held.count == 0 || state() != STOP)) break;
+                u32 ended = watch(&hall.ended);
+                if (ended == ENDED_FOR_NOW || (ended != 0 && (held.count == 0 || state() != STOP))) break;
                 spin();
                 continue;
             }
@@ -142,7 +144,10 @@ private:
         went = false;
         if (rank() < PAYLOAD_WORDS) answer()[rank()] = 0;
         sync_warp();
+        u64 what = u64(executed) << AT_WORK_COUNT_SHIFT | u64(lane) << AT_WORK_LANE_SHIFT;
+        if (rank() == 0) store_block(&hall.at_work[index], what | (command.words[0] & ((1ull << AT_WORK_LANE_SHIFT) - 1)));
         u32 status = perform(command);
+        if (rank() == 0) store_block(&hall.at_work[index], 0);
         if (went) return;
         finish(command.words[0], status, sampled ? sampled_ns(nanoseconds() - started) : 0);
     }

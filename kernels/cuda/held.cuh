@@ -22,10 +22,15 @@ struct Held {
     // How many of them have a command at work.
     u32 at_work;
 
-    // Takes over what an earlier launch left: nothing is at work beside a ring that is parked.
+    // Takes over what an earlier launch left. Nothing is at work beside a ring that was parked; beside one that ended by itself
+    // there may be.
     GB_MEMBER void load(u32 before) {
         count = before;
         at_work = 0;
+        for (u32 base = 0; base < count; base += WARP) {
+            u32 at = base + Warp{}.rank();
+            at_work += u32(__builtin_popcount(ballot(at < count && !(entries[at] & HELD_ANSWERED))));
+        }
     }
 
     // The slot of the first command of the grain's chain, if the grain is held.

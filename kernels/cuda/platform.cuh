@@ -94,6 +94,18 @@ GB_DEVICE void store_release_block(u32 *at, u32 value) {
     asm volatile("st.release.cta.u32 [%0], %1;" ::"l"(at), "r"(value) : "memory");
 }
 
+// Without order. `at` lies in the block's shared memory.
+GB_DEVICE u64 load_block(const u64 *at) {
+    u64 value;
+    asm volatile("ld.relaxed.cta.u64 %0, [%1];" : "=l"(value) : "l"(at) : "memory");
+    return value;
+}
+
+// Without order. `at` lies in the block's shared memory.
+GB_DEVICE void store_block(u64 *at, u64 value) {
+    asm volatile("st.relaxed.cta.u64 [%0], %1;" ::"l"(at), "l"(value) : "memory");
+}
+
 GB_DEVICE void fence_system() { asm volatile("fence.acq_rel.sys;" ::: "memory"); }
 GB_DEVICE void fence_device() { asm volatile("fence.acq_rel.gpu;" ::: "memory"); }
 

@@ -11,6 +11,8 @@ constexpr u32 LOADS = 8;
 constexpr u32 SLOTS_PER_LOAD = WARP / SLOT_WORDS;
 // Looks between two beats of the heart: well below a millisecond, idle or not.
 constexpr u32 LOOKS_PER_BEAT = 128;
+// Looks in vain after which a block ends that ends by itself: a few milliseconds.
+constexpr u32 LOOKS_IN_VAIN_MAX = 1024;
 
 struct Poller {
     const Parameters &ring;
@@ -24,6 +26,8 @@ struct Poller {
     // zeroed.
     bool relies;
     bool any;
+    // Commands handed over.
+    u32 taken;
 
     GB_MEMBER u32 lane_at(u32 place) const { return block_index() + place * grid_blocks(); }
     GB_MEMBER u32 state() const { return u32(wanted) & 0xff; }
@@ -35,20 +39,31 @@ struct Poller {
             // Under way together with what the lanes bring.
             u64 now = load_system(control + WANTED);
             any = false;
-            if (state() == RUN || state() == STOP) look_at_lanes();
+            // At a stop, what is not read any more is cancelled by the host.
+            bool spent = ring.max_commands != 0 && (taken >= ring.max_commands || looks >= LOOKS_IN_VAIN_MAX);
+            if (!spent && (state() == RUN || state() == STOP)) look_at_lanes();
             follow(now);
             bool at_once = state() == RUN || state() == ABANDON;
             if (reached != wanted && (at_once || (is_quiet() && !any))) {
                 reached = wanted;
                 if (leave(reached)) return;
+            } else if (spent && has_nothing_at_hand()) {
+                return rest();
             }
-            if (look % LOOKS_PER_BEAT == 0 && Warp{}.rank() == 0) store_system(control + HEARTBEAT, look);
+            if (look % LOOKS_PER_BEAT == 0) beat(look);
             looks = any ? 0 : looks + 1;
             idle(looks);
         }
     }
 
 private:
+    // Tells the host that the block is alive, and what its executors are at.
+    GB_MEMBER void beat(u64 count) {
+        u32 rank = Warp{}.rank();
+        if (rank < executors) store_system(control + AT_WORK + rank, load_block(&hall.at_work[rank]));
+        if (rank == 0) store_system(control + HEARTBEAT, count);
+    }
+
     // Tells the executors what the host wants, as this lane of the warp saw it.
     GB_MEMBER void follow(u64 seen) {
         u64 now = shuffle_bits(seen, 0);
@@ -57,16 +72,35 @@ private:
         if (Warp{}.rank() == 0) store_release_block(&hall.wanted, u32(now));
     }
 
-    // Whether the executors have seen what is wanted and have nothing begun.
+    // Whether the executors have seen what is wanted and have nothing begun that it waits for.
     GB_MEMBER bool is_quiet() {
         u32 rank = Warp{}.rank();
         bool busy = false;
         if (rank < executors) {
             busy = load_acquire_block(&hall.seen[rank]) != u32(wanted) ||
                    load_acquire_block(&hall.done[rank]) != hall.handing[rank] ||
-                   load_acquire_block(&hall.beside[rank]) != 0;
+                   (state() != PAUSE && state() != EXIT && load_acquire_block(&hall.beside[rank]) != 0);
         }
         return ballot(busy) == 0;
+    }
+
+    GB_MEMBER bool has_nothing_at_hand() {
+        u32 rank = Warp{}.rank();
+        return ballot(rank < executors && load_acquire_block(&hall.done[rank]) != hall.handing[rank]) == 0;
+    }
+
+    // Ends the block by itself, as it stands.
+    GB_MEMBER void rest() {
+        sync_warp();
+        fence_system();
+        end(ENDED_FOR_NOW);
+        if (Warp{}.rank() == 0) store_system(control + RESTS, 1);
+    }
+
+    GB_MEMBER void end(u32 how) {
+        u32 rank = Warp{}.rank();
+        for (u32 place = rank; place < lanes; place += WARP) ring.blocks[block_index()].next[place] = hall.next[place];
+        if (rank == 0) store_release_block(&hall.ended, how);
     }
 
     // Answers the host; whether the kernel is to end.
@@ -75,12 +109,8 @@ private:
         sync_warp();
         fence_system();
         bool ends = state() == EXIT || state() == STOP || state() == ABANDON;
-        u32 rank = Warp{}.rank();
-        if (ends) {
-            for (u32 place = rank; place < lanes; place += WARP) ring.blocks[block_index()].next[place] = hall.next[place];
-            if (rank == 0) store_release_block(&hall.ended, 1);
-        }
-        if (rank == 0) store_system(control + REACHED, reached);
+        if (ends) end(ENDED);
+        if (Warp{}.rank() == 0) store_system(control + REACHED, reached);
         return ends;
     }
 
@@ -170,6 +200,7 @@ private:
             if (rank == 0) hall.handing[executor] = at + 1;
         }
         if (rank == 0) hall.next[place] = sequence + 1;
+        ++taken;
         any = true;
         sync_warp();
         return true;

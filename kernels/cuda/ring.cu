@@ -47,6 +47,7 @@ GB_KERNEL(gb::RING_THREADS_MAX) gpubridge_ring(const gb::Parameters parameters) 
         hall.handing[i] = 0;
         hall.done[i] = 0;
         hall.beside[i] = 0;
+        hall.at_work[i] = 0;
         hall.seen[i] = NOTHING_YET;
     }
     for (u32 i = thread_index(); i < lanes; i += block_threads()) hall.next[i] = ring.blocks[block].next[i];
@@ -58,7 +59,7 @@ GB_KERNEL(gb::RING_THREADS_MAX) gpubridge_ring(const gb::Parameters parameters) 
     u32 warp = thread_index() / WARP;
     if (warp == 0) {
         // No state has this number: the first look finds a change.
-        Poller{ring, hall, executors, control, lanes, ~0ull, false, false}.run();
+        Poller{ring, hall, executors, control, lanes, ~0ull, false, false, 0}.run();
     } else {
         u64 *held = ring.held + (u64(block) * EXECUTORS_MAX + warp - 1) * ring.requests_max;
         Executor{ring, hall, warp - 1, {held, 0, 0}, NOTHING_YET, 0, 0, 0, 0, false, NO_SLOT, NO_SLOT, 0}.run();

@@ -85,22 +85,37 @@ struct Parameters {
     // A power of two, at least the slots of all lanes of a block.
     u32 requests_max;
     u32 arena_count;
+    // After how many commands a block ends by itself, to be launched again, as it does too when it has long had none; 0: never.
+    u32 max_commands;
+    u32 padding;
     // The memory that blocks may lie in.
     Range arenas[ARENAS_MAX];
 };
 
-// Control words of a block: the host writes the first line, the device the second.
-constexpr u32 CONTROL_LINES = 2;
+// Control words of a block: the host writes the first line, the device the others; of the last two a word per executor says
+// what that is at, as of the poller's last beat.
+constexpr u32 CONTROL_LINES = 4;
 constexpr u32 WANTED = 0;
 constexpr u32 REACHED = 8;
 constexpr u32 HEARTBEAT = 9;
+constexpr u32 RESTS = 10;
+constexpr u32 AT_WORK = 16;
+
+static_assert(AT_WORK + EXECUTORS_MAX <= CONTROL_LINES * SLOT_WORDS, "a control word per executor");
+
+// What an executor is at: a count of its commands · lane · opcode · kernel · grain, the last three as in the command's header.
+// 0: nothing; no command has an opcode of 0.
+constexpr u32 AT_WORK_COUNT_SHIFT = 61;
+constexpr u32 AT_WORK_LANE_SHIFT = 55;
 
 // What the host wants of a block, in the low byte of a word whose other bits count. The block answers with the same word.
 //
 // Run: commands are executed. Hold: what was begun is ended, nothing else. Exit: as hold, then the kernel ends, to be launched
 // again. Stop: what was begun is ended, all else is cancelled, and the kernel ends for good. Abandon: the kernel ends, whatever
-// was begun; nobody waits for answers.
-constexpr u32 RUN = 0, HOLD = 1, EXIT = 2, STOP = 3, ABANDON = 4;
+// was begun; nobody waits for answers. Pause: as hold, but what is at work beside the ring stays there, also over an exit.
+constexpr u32 RUN = 0, HOLD = 1, EXIT = 2, STOP = 3, ABANDON = 4, PAUSE = 5;
+// How a block ends: as it was told, or by itself, with whatever waits or is at work beside the ring.
+constexpr u32 ENDED = 1, ENDED_FOR_NOW = 2;
 // What is wanted before anybody has looked.
 constexpr u32 NOTHING_YET = ~0u;
 
@@ -165,6 +180,8 @@ struct Hall {
 
     // Commands on their way, each with where its answer belongs: cancelled · lane · slot.
     u64 places[EXECUTORS_MAX][PLACES][SLOT_WORDS + 1];
+    // What each executor is at. The poller tells the host, so that an executor has nothing to send across the bus.
+    u64 at_work[EXECUTORS_MAX];
     // Commands handed over and commands done, per executor; they wrap.
     u32 handed[EXECUTORS_MAX];
     u32 done[EXECUTORS_MAX];
@@ -173,7 +190,7 @@ struct Hall {
     // What is wanted, and what each executor has seen of it: the low half of the host's word.
     u32 wanted;
     u32 seen[EXECUTORS_MAX];
-    // Whether the executors shall end.
+    // Whether the executors shall end: ENDED, or ENDED_FOR_NOW.
     u32 ended;
     // Room for one answer per executor, and for the buffers that a command names.
     u64 answer[EXECUTORS_MAX][PAYLOAD_WORDS];
@@ -186,7 +203,7 @@ struct Hall {
 };
 
 static_assert(sizeof(Bound) == 32 && sizeof(Record) == 256 && sizeof(BlockState) == 576, "as the host reserves");
-static_assert(sizeof(Parameters) == 2104, "as the host writes");
+static_assert(sizeof(Parameters) == 2112, "as the host writes");
 
 constexpr u32 PLACE_LANE_SHIFT = 16;
 constexpr u64 PLACE_CANCELLED = 1ull << 63;

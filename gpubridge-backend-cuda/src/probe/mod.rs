@@ -97,7 +97,9 @@ impl Launches {
     /// When the driver fails.
     pub fn launch_and_wait(&self) -> Result<(), Error> {
         let record = [self.record.address()];
-        self.stream.launch(self.gpu.functions().beside_finish, hazards::ONE_WARP, false, [&record])?;
+        self.gpu.with_functions(|functions| {
+            self.stream.launch(functions.beside_finish, hazards::ONE_WARP, false, [&record])
+        })?;
         self.stream.wait()
     }
 }
@@ -124,8 +126,11 @@ pub fn meet_hazard(
 ) -> Result<(), Error> {
     let hazard = hazards::find(name)?;
     let gpu = Gpu::open(Driver::load()?, index.0)?;
-    let subject =
-        hazards::Subject::new(Arc::clone(&gpu.context), gpu.functions().beside_finish, gpubridge_kernels::cuda::PTX)?;
+    let subject = hazards::Subject::new(
+        Arc::clone(&gpu.context),
+        gpu.with_functions(|functions| functions.beside_finish),
+        gpubridge_kernels::cuda::PTX,
+    )?;
     let device = CudaBackend::new(KernelLibrary::empty()).open(index)?;
     // So that launching the ring asks the driver for nothing afterwards.
     drop(device.reserve(1, MemoryType::Default)?);

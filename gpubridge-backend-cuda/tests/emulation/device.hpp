@@ -133,6 +133,10 @@ public:
         });
     }
 
+    void wait_if_launches_block(const std::shared_ptr<Stream> &stream) const {
+        if (settings.launches_block) stream->wait();
+    }
+
     // What it was given to do is still done.
     bool destroy_stream(const void *handle) {
         auto stream = streams.take(handle);
@@ -207,6 +211,7 @@ struct Driver {
 
     Driver() {
         for (int ordinal = 0; ordinal < settings.devices; ++ordinal) devices.emplace_back(ordinal, settings);
+        emulation::is_stuck = [](double number) { return get().settings.is_stuck(number); };
         // A GPU's driver would wait for good, or end the kernel by force.
         std::atexit([] {
             for (Device &device : get().devices) {

@@ -413,6 +413,7 @@ static CUresult launch(const char *call, Function *handle, Size grid, Size block
         what->linked = module.linked;
         what->run = function.kernel->bind(parameters);
         device.launch(stream, std::move(what), together);
+        device.wait_if_launches_block(stream);
         return CUDA_SUCCESS;
     });
 }

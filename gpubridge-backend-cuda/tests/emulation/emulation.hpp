@@ -62,6 +62,9 @@ inline void loaded(const void *at) { current->seen.loaded(at); }
 inline void stores(void *at) { current->seen.stores(at); }
 inline void fences() { current->seen.fences(); }
 
+// Whether a thread that asks for this number's square root is to look again: a command that does not end, on request.
+inline bool (*is_stuck)(double number) = [](double) { return false; };
+
 } // namespace emulation
 
 #include "on_cpu.hpp"

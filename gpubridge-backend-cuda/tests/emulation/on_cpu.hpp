@@ -59,6 +59,12 @@ GB_DEVICE u32 load_acquire_block(const u32 *at) { return __atomic_load_n(at, __A
 // `at` lies in the block's shared memory.
 GB_DEVICE void store_release_block(u32 *at, u32 value) { __atomic_store_n(at, value, __ATOMIC_RELEASE); }
 
+// Without order. `at` lies in the block's shared memory.
+GB_DEVICE u64 load_block(const u64 *at) { return __atomic_load_n(at, __ATOMIC_RELAXED); }
+
+// Without order. `at` lies in the block's shared memory.
+GB_DEVICE void store_block(u64 *at, u64 value) { __atomic_store_n(at, value, __ATOMIC_RELAXED); }
+
 GB_DEVICE void fence_system() { emulation::fences(); }
 GB_DEVICE void fence_device() { emulation::fences(); }
 
@@ -80,7 +86,10 @@ GB_DEVICE void spin() { emulation::look_again(~0u); }
 // Between two looks at memory that the host will change, after `looks` in vain.
 GB_DEVICE void idle(u32 looks) { emulation::look_again(looks); }
 
-GB_DEVICE f64 square_root(f64 x) { return __builtin_sqrt(x); }
+GB_DEVICE f64 square_root(f64 x) {
+    while (emulation::is_stuck(x)) emulation::look_again(~0u);
+    return __builtin_sqrt(x);
+}
 
 template <class To, class From>
 GB_DEVICE To bit_cast(From from) {

@@ -13,8 +13,11 @@
 //   freeze=N                a block of a resident kernel stops for good after so many turns of its threads
 //   lose=N:CODE             after so many turns the device is lost with CODE
 //   gate=KERNEL:PATH        a launch of KERNEL that is not cooperative begins once there is a file at PATH
+//   stuck=NUMBER:PATH       the square root of NUMBER is not found while there is a file at PATH: its thread looks again and again
 //   orders=PATH             each cuInit takes `fail` settings from this file, in place of those before, and counts anew
 //   trace=PATH              a line is appended for each call that ends: FUNCTION CODE
+// CUDA_LAUNCH_BLOCKING is heeded too: with it, a launch returns when the kernel has ended.
+//
 // `fail` may stand more than once. A CODE of those that lose the device (700, 719 and others) does so.
 #pragma once
 
@@ -59,13 +62,17 @@ struct Settings {
     bool loads_lazily = true;
     int exec_timeout = 0;
     bool hazards_abort = true;
+    bool launches_block = false;
     uint64_t freeze_after = NEVER;
     uint64_t lose_after = NEVER;
     CUresult lose_with = CUDA_SUCCESS;
-    std::string gated_kernel, gate, orders;
+    std::string gated_kernel, gate, orders, stuck_while;
+    double stuck_at = -1;
     int trace = -1;
 
     Settings() {
+        const char *blocking = std::getenv("CUDA_LAUNCH_BLOCKING");
+        launches_block = blocking && std::string(blocking) != "0";
         const char *variable = std::getenv("EMULATED_CUDA");
         for (std::string rest = variable ? variable : ""; !rest.empty();) {
             std::string setting = cut(rest, ',');
@@ -97,6 +104,8 @@ struct Settings {
         std::string line = std::string(name) + ' ' + std::to_string(int(result)) + '\n';
         if (write(trace, line.data(), line.size()) < 0) std::perror("emulated driver: trace");
     }
+
+    bool is_stuck(double number) const { return number == stuck_at && access(stuck_while.c_str(), F_OK) == 0; }
 
     bool may_begin(const char *kernel) const { return gated_kernel != kernel || access(gate.c_str(), F_OK) == 0; }
 
@@ -142,6 +151,7 @@ private:
         else if (key == "freeze") freeze_after = number(key, value);
         else if (key == "lose") set_loss(key, value);
         else if (key == "gate") gated_kernel = cut(value, ':'), gate = value;
+        else if (key == "stuck") stuck_at = double(number(key, cut(value, ':'))), stuck_while = value;
         else if (key == "orders") orders = value;
         else if (key == "trace") trace = open(value.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
         else if (key == "fail") add_failure(key, value);

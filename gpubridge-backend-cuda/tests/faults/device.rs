@@ -94,5 +94,6 @@ pub fn calls(folder: &Path) -> Vec<(String, u32)> {
         let (function, code) = line.split_once(' ').expect("a line has two words");
         (function.to_owned(), code.parse().expect("a code is a number"))
     };
-    text.lines().map(call).collect()
+    // What is behind the last end of a line is being written.
+    text.rsplit_once('\n').map_or("", |(whole, _)| whole).lines().map(call).collect()
 }

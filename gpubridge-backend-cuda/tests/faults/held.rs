@@ -140,7 +140,7 @@ fn few_slots(_: &Path) -> End {
 }
 
 /// Goal: hundreds of commands beside one lane, none of which ends, with followers behind each; then all end at once.
-fn hundreds_at_once(folder: &Path) -> End {
+pub fn hundreds_at_once(folder: &Path) -> End {
     const GRAINS: u32 = 300;
     let gate = Gate::new(folder);
     // The blocks need not be apart: only element 0 of each counter is looked at, 256 bytes from the next one's.
@@ -185,7 +185,7 @@ fn hundreds_at_once(folder: &Path) -> End {
 }
 
 /// Goal: drawn steps of drawn grains, in the ring and beside it, while the ring changes between run and hold.
-fn turns(lanes: u32, grains: u32, steps: u32) -> End {
+pub fn turns(lanes: u32, grains: u32, steps: u32) -> End {
     let (bench, more, ones, memory) = start(lanes, 256, u64::from(grains));
     let Bench { ring, lane, .. } = bench;
     let mut random = fastrand::Rng::with_seed(0xca_5e);

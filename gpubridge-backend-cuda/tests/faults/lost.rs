@@ -34,17 +34,17 @@ pub const CASES: &[Case] = &[
     // Three launches are those of the kernels that are tried when the device is opened.
     Case::new(
         "lost::a_launch_beside_faults",
-        "trace={folder}/trace,gate=gpubridge_beside_grid:{folder}/gate,fail=cuLaunchKernel:4:719",
+        "trace={folder}/trace,gate=gpubridge_beside_grid:{folder}/gate,fail=cuLaunchKernel:6:719",
         told,
     ),
     Case::new(
         "lost::a_launch_beside_is_refused",
-        "trace={folder}/trace,gate=gpubridge_beside_grid:{folder}/gate,fail=cuLaunchKernel:4:701",
+        "trace={folder}/trace,gate=gpubridge_beside_grid:{folder}/gate,fail=cuLaunchKernel:6:701",
         told,
     ),
     Case::new(
         "lost::the_end_of_a_launch_beside_is_refused",
-        "trace={folder}/trace,fail=cuLaunchKernel:5:701",
+        "trace={folder}/trace,fail=cuLaunchKernel:7:701",
         told_without_a_gate,
     ),
     Case::new("lost::an_assertion_of_the_device", "fail=cuMemsetD8Async:3:710", at_a_reserve),

@@ -6,6 +6,7 @@
 #[path = "../emulation/mod.rs"]
 mod emulation;
 
+mod bounded;
 mod device;
 mod errors;
 mod held;
@@ -13,6 +14,7 @@ mod lost;
 mod program;
 mod shared;
 mod stops;
+mod stuck;
 mod sweep;
 mod users;
 mod windows;
@@ -21,15 +23,7 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Those that wait for long come first: others run meanwhile.
-    let cases = [
-        users::CASES,
-        windows::CASES,
-        sweep::CASES,
-        stops::CASES,
-        errors::CASES,
-        lost::CASES,
-        held::CASES,
-        shared::CASES,
-    ];
-    program::main(&cases.concat())
+    let slow = [users::CASES, windows::CASES, sweep::CASES, bounded::CASES, stops::CASES].concat();
+    let quick = [errors::CASES, lost::CASES, stuck::CASES, held::CASES, shared::CASES].concat();
+    program::main(&[slow, quick].concat())
 }

@@ -77,7 +77,7 @@ fn in_order(lane: &Driver, tickets: Vec<Ticket>, from: u64) {
     }
 }
 
-fn hold_with_a_full_lane(folder: &Path) -> End {
+pub fn hold_with_a_full_lane(folder: &Path) -> End {
     let Full { bench, gate, beside, chain, answered, .. } = full(folder);
     let Bench { ring, mut lane, .. } = bench;
     refused(ring.deactivate(Duration::from_millis(20)), ErrorKind::Timeout, &["still at work"]);
@@ -96,7 +96,7 @@ fn hold_with_a_full_lane(folder: &Path) -> End {
 }
 
 /// Goal: a window in which a chain is kept, and nothing else is lost.
-fn park_in_hold(folder: &Path) -> End {
+pub fn park_in_hold(folder: &Path) -> End {
     let Full { bench, gate, beside, chain, answered, buffer } = full(folder);
     let Bench { device, ring, mut lane } = bench;
     refused(ring.deactivate(Duration::ZERO), ErrorKind::Timeout, &[]);
@@ -128,7 +128,7 @@ fn park_in_hold(folder: &Path) -> End {
     End::Passed
 }
 
-fn terminate_with_a_full_lane(folder: &Path) -> End {
+pub fn terminate_with_a_full_lane(folder: &Path) -> End {
     let Full { bench, gate, beside, chain, answered, .. } = full(folder);
     let Bench { ring, lane, .. } = bench;
     refused(ring.terminate(Duration::from_millis(20)), ErrorKind::Timeout, &["still at work"]);
@@ -143,7 +143,7 @@ fn terminate_with_a_full_lane(folder: &Path) -> End {
     End::Passed
 }
 
-fn terminate_in_hold(folder: &Path) -> End {
+pub fn terminate_in_hold(folder: &Path) -> End {
     let Full { bench, gate, beside, chain, answered, .. } = full(folder);
     let Bench { device, ring, lane } = bench;
     gate.open();
@@ -162,7 +162,7 @@ fn terminate_in_hold(folder: &Path) -> End {
 
 /// Goal: of each grain the first commands are executed and the others are cancelled, wherever a termination meets them: behind
 /// a command beside the ring, or on their way behind slow ones of another grain.
-fn nothing_behind(_: &Path) -> End {
+pub fn nothing_behind(_: &Path) -> End {
     const ELEMENTS: u32 = 1 << 16;
     let device = open();
     let buffer = device.reserve(4 * MIB, MemoryType::Default).expect("there is memory");

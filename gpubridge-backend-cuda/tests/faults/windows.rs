@@ -152,7 +152,7 @@ fn window(device: &dyn Device, number: usize) {
 
 /// Goal: several hundred windows while several rings of one GPU are busy and change between run and hold: nothing is lost,
 /// doubled or reordered.
-fn under_load(folder: &Path) -> End {
+pub fn under_load(folder: &Path) -> End {
     const WINDOWS: usize = 300;
     let devices = [open(), open()];
     let rings: Vec<_> = devices.iter().map(|device| device.launch(CONFIG).expect("there is room")).collect();
@@ -206,7 +206,7 @@ fn toggle(ring: &dyn Ring, done: &AtomicBool) {
 }
 
 /// Goal: rings that end while windows open and close are answered to the last command, and do not hold up the others.
-fn while_rings_end(_: &Path) -> End {
+pub fn while_rings_end(_: &Path) -> End {
     const RINGS: usize = 40;
     let device = open();
     let memory = device.reserve(4 * BLOCK_BYTES, MemoryType::Default).expect("there is memory");

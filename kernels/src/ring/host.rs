@@ -5,7 +5,9 @@ use std::fmt::Debug;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 
-use gpubridge_abstractions::{Command, Completion, Completions, Status, SubmitError, Submitter, Taken, Ticket};
+use gpubridge_abstractions::{
+    Command, Completion, Completions, Opcode, PAYLOAD_WORDS, Status, SubmitError, Submitter, Taken, Ticket,
+};
 
 use super::layout::{self, CONSUMED, LaneLayout, PARKED, SLOT_WORDS};
 use super::slot;
@@ -336,6 +338,33 @@ impl<M: Words> HostCompletions<M> {
         }
         self.settle(slot, flight, TAKEN);
         Found::Taken
+    }
+
+    /// The command that was last submitted to this slot, if the device has not answered it: its sequence number, and itself
+    /// unless its place was passed over since, as happens while it is at work for long. For who looks after the device.
+    ///
+    /// # Panics
+    /// When the lane has no such slot.
+    pub fn unanswered(&self, slot: usize) -> Option<(u64, Option<Command>)> {
+        let shared = &*self.shared;
+        let flight = shared.flight(slot as u64);
+        let is_unanswered = matches!(flight.state(), AWAITED | ABANDONED) && !shared.has_answer(flight);
+        is_unanswered.then(|| {
+            let place = slot::at(shared.memory.words(), shared.layout.command(slot));
+            let mut command = Command::new(Opcode::Skip, 0, [0; PAYLOAD_WORDS]);
+            let is_whole = slot::read(place, shared.layout.lap(flight.sequence()))
+                .is_some_and(|words| layout::decode_command(&words, &mut command) == flight.answer_bit());
+            (flight.sequence(), (is_whole && command.opcode != Opcode::Skip as u8).then_some(command))
+        })
+    }
+
+    /// Whether there is a command that the device has not read. For who starts a device when there is something to do.
+    pub fn has_unread(&self) -> bool {
+        let shared = &*self.shared;
+        // Acquire: pairs with the Release store in `DeviceLane::publish_consumed`.
+        let next = shared.control(CONSUMED).load(Acquire);
+        let place = slot::at(shared.memory.words(), shared.layout.command(shared.layout.slot(next)));
+        slot::read(place, shared.layout.lap(next)).is_some()
     }
 
     /// Refuses submissions from now on. One that is under way may still be accepted.

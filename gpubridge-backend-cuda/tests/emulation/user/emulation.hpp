@@ -27,6 +27,8 @@ inline void sync_warp() { emulated_sync_warp(); }
 inline uint32_t shuffled(uint32_t value, uint32_t from) { return emulated_shuffle(value, from); }
 inline uint32_t balloted(bool holds) { return emulated_ballot(holds); }
 inline void look_again(uint32_t looks) { emulated_look_again(looks); }
+// Nothing in a user's kernel is stuck on request.
+inline bool is_stuck(double) { return false; }
 // What ThreadSanitizer is told of an access: users' kernels are compiled without it.
 inline void loaded(const void *) {}
 inline void stores(void *) {}

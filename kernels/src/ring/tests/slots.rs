@@ -186,3 +186,50 @@ fn untaken_answers_hold_only_their_slots() {
         assert_eq!(another.sequence() % SLOTS, ticket.sequence() % SLOTS, "only this slot was free");
     }
 }
+
+/// What a slot's unanswered command is stays known until other commands have passed it over; that there is one, for good.
+#[test]
+fn who_looks_after_the_device_sees_what_it_owes() {
+    let mut rig = Rig::new(2, 0);
+    assert_eq!(rig.completions.unanswered(0), None);
+    let slow = rig.submit(0);
+    assert_eq!(rig.completions.unanswered(0), Some((0, Some(numbered(0)))));
+    let slow_reply = rig.poll(0);
+    for number in 1..8 {
+        let mut quick = rig.answered(number);
+        rig.take(&mut quick, number);
+        let known = if number == 1 { Some(numbered(0)) } else { None };
+        assert_eq!(rig.completions.unanswered(0), Some((0, known)), "after {number} others");
+        assert_eq!(rig.completions.unanswered(1), None);
+    }
+    rig.device.complete(slow_reply, &answer(0));
+    assert_eq!((rig.completions.unanswered(0), rig.completions.is_complete(slow.sequence())), (None, true));
+    let abandoned = &mut rig.submit(9);
+    let slot = rig.layout.slot(abandoned.sequence());
+    rig.completions.abandon(abandoned);
+    assert_eq!(rig.completions.unanswered(slot), Some((abandoned.sequence(), Some(numbered(9)))));
+    rig.completions.device_ended();
+    assert_eq!(rig.completions.unanswered(slot), None, "nothing is owed any more");
+}
+
+/// Whether there is something to read is known, lap for lap, of commands and of places that are passed over.
+#[test]
+fn who_starts_the_device_sees_what_it_has_not_read() {
+    let mut rig = Rig::new(2, 0);
+    assert!(!rig.completions.has_unread(), "an unused lane");
+    let mut slow = rig.submit(0);
+    assert!(rig.completions.has_unread());
+    let reply = rig.poll(0);
+    for number in 1..6 {
+        assert!(!rig.completions.has_unread(), "after {number} commands");
+        let mut quick = rig.submit(number);
+        assert!(rig.completions.has_unread());
+        let reply = rig.poll(number);
+        assert!(!rig.completions.has_unread());
+        rig.device.complete(reply, &answer(number));
+        rig.take(&mut quick, number);
+    }
+    rig.device.complete(reply, &answer(0));
+    rig.take(&mut slow, 0);
+    assert!(!rig.completions.has_unread());
+}

@@ -1,0 +1,164 @@
+//! What tells that a device does not do what it should: a heart that does not beat, a command that does not end.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use gpubridge_abstractions::{Completions, Error, ErrorKind, Opcode};
+
+use crate::kernels::KernelSlots;
+use crate::parameters::{AT_WORK, AtWork, EXECUTORS_MAX, HEARTBEAT, Request, ZERO_BYTES};
+use crate::results::RESTART;
+use crate::ring::Core;
+
+/// The most that the time between two looks counts: whoever did not look, because the process was stopped, has seen nothing.
+const LONGEST_GAP: Duration = Duration::from_millis(100);
+
+/// Looks after a ring, look by look.
+pub(crate) struct Care {
+    core: Arc<Core>,
+    kernels: Arc<KernelSlots>,
+    looked: Instant,
+    heartbeats: Vec<u64>,
+    silent: Duration,
+    /// By block, then by executor.
+    executors: Vec<Stay>,
+    /// By stream.
+    beside: Vec<Beside>,
+}
+
+/// What a word says, and for how long it has said so.
+#[derive(Clone, Copy, Default)]
+struct Stay {
+    word: u64,
+    lasted: Duration,
+}
+
+/// The commands that were launched on a stream, in order, and for how long the first of them has been the first.
+#[derive(Default)]
+struct Beside {
+    commands: VecDeque<Launched>,
+    lasted: Duration,
+}
+
+struct Launched {
+    lane: u32,
+    sequence: u64,
+    /// Names it.
+    what: String,
+}
+
+impl Care {
+    pub(crate) fn new(core: Arc<Core>, kernels: Arc<KernelSlots>) -> Self {
+        let blocks = core.shape.blocks as usize;
+        let beside = core.gpu.sides.iter().map(|_| Beside::default()).collect();
+        let executors = vec![Stay::default(); blocks * EXECUTORS_MAX];
+        let (looked, heartbeats) = (Instant::now(), vec![0; blocks]);
+        Self { core, kernels, looked, heartbeats, silent: Duration::ZERO, executors, beside }
+    }
+
+    /// Looks at everything, some time after the last look.
+    ///
+    /// # Errors
+    /// `DeviceLost` when a heart has not beaten, or a command has been at work, for as long as the configuration allows.
+    pub(crate) fn look(&mut self) -> Result<(), Error> {
+        let passed = self.looked.elapsed().min(LONGEST_GAP);
+        self.looked = Instant::now();
+        self.feel_pulse(passed)?;
+        self.look_at_executors(passed)?;
+        self.look_beside(passed)
+    }
+
+    fn feel_pulse(&mut self, passed: Duration) -> Result<(), Error> {
+        let now: Vec<u64> = self.core.control_words(HEARTBEAT).collect();
+        // A block that has left has no heart to beat.
+        let alive =
+            now.iter().zip(&self.heartbeats).zip(self.core.left()).all(|((now, last), left)| now != last || left);
+        if alive {
+            // Of all of them since one look: they do not beat at once.
+            (self.heartbeats, self.silent) = (now, Duration::ZERO);
+            return Ok(());
+        }
+        self.silent = self.silent.saturating_add(passed);
+        if self.silent < self.core.cuda.heartbeat_limit {
+            return Ok(());
+        }
+        Err(lost(format!("the ring's kernel has given no sign of life for {:.1?}", self.silent)))
+    }
+
+    fn look_at_executors(&mut self, passed: Duration) -> Result<(), Error> {
+        for executor in 0..EXECUTORS_MAX {
+            let words = self.core.control_words(AT_WORK + executor).zip(self.core.left());
+            for (block, (word, left)) in words.enumerate() {
+                let stay = &mut self.executors[block * EXECUTORS_MAX + executor];
+                // What a block said last that has left is not so any more.
+                let at_work = if left { None } else { AtWork::from_word(word) };
+                let Some(at_work) = at_work.filter(|_| stay.word == word) else {
+                    *stay = Stay { word, lasted: Duration::ZERO };
+                    continue;
+                };
+                stay.lasted = stay.lasted.saturating_add(passed);
+                if stay.lasted >= self.core.cuda.command_limit {
+                    let what = name(&self.kernels, at_work.opcode, at_work.kernel, Some(at_work.grain), at_work.lane);
+                    return Err(too_long(&what, "in the ring", stay.lasted));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Watches over a command that is about to be launched on this stream.
+    pub(crate) fn watch_beside(&mut self, stream: usize, request: Request) {
+        let Request { lane, slot, variant, .. } = request;
+        let Some((sequence, command)) = self.core.completions[lane as usize].unanswered(slot as usize) else { return };
+        let opcode = if variant == ZERO_BYTES { Opcode::Bind } else { Opcode::Compute };
+        // Its place may have been passed over already, and its grain with it.
+        let grain = command.map(|command| command.grain);
+        let what = name(&self.kernels, opcode as u8, variant as u16, grain, lane);
+        self.beside[stream].commands.push_back(Launched { lane, sequence, what });
+    }
+
+    /// Whether a command was launched beside the ring that is not answered, as of the last look.
+    pub(crate) fn has_beside(&self) -> bool {
+        self.beside.iter().any(|beside| !beside.commands.is_empty())
+    }
+
+    fn look_beside(&mut self, passed: Duration) -> Result<(), Error> {
+        for Beside { commands, lasted } in &mut self.beside {
+            let is_answered =
+                |launched: &Launched| self.core.completions[launched.lane as usize].is_complete(launched.sequence);
+            // A stream works in order, so what is before an answered one is done, if not answered.
+            if let Some(last) = commands.iter().rposition(is_answered) {
+                commands.drain(..=last);
+                *lasted = Duration::ZERO;
+            }
+            let Some(first) = commands.front() else { continue };
+            *lasted = lasted.saturating_add(passed);
+            if *lasted >= self.core.cuda.command_limit {
+                return Err(too_long(&first.what, "beside the ring", *lasted));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A command as its user knows it.
+fn name(kernels: &KernelSlots, opcode: u8, kernel: u16, grain: Option<u32>, lane: u32) -> String {
+    let what = match Opcode::from_number(opcode) {
+        Some(Opcode::Compute) => match kernels.name_of(kernel) {
+            Some(name) => format!("kernel `{name}`"),
+            None => format!("kernel {kernel}"),
+        },
+        Some(opcode) => format!("{opcode:?}"),
+        None => format!("opcode {opcode}"),
+    };
+    grain.map_or_else(|| format!("{what} in lane {lane}"), |grain| format!("{what} of grain {grain} in lane {lane}"))
+}
+
+fn too_long(what: &str, place: &str, lasted: Duration) -> Error {
+    lost(format!("{what} has been at work {place} for {lasted:.1?}, longer than the limit"))
+}
+
+fn lost(why: String) -> Error {
+    Error::new(ErrorKind::DeviceLost, "cuda.ring", format!("{why}: {RESTART}"))
+}
