@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{Error, ErrorKind, SharedMemory};
 
-use crate::driver::Shape;
-use crate::parameters::{HEARTBEAT, RECORD_BYTES, Request};
+use crate::driver::{Shape, Stream};
+use crate::parameters::{COPY_ADDRESS, COPY_BYTES, COPY_CHUNK, COPY_IN, COPY_OUT, HEARTBEAT, RECORD_BYTES, Request};
 use crate::results::RESTART;
 use crate::ring::Core;
 
@@ -24,6 +24,9 @@ const GRID_THREADS: u32 = 256;
 const WORK_PER_THREAD: u64 = 8;
 /// Blocks per multiprocessor at the most.
 const BLOCKS_PER_UNIT: u32 = 8;
+
+/// The shape of what tells a command's executor that it is done.
+const FINISH: Shape = Shape { blocks: 1, threads: 32 };
 
 /// Starts the thread. It ends with the ring.
 pub(crate) fn start(core: &Arc<Core>) -> Result<JoinHandle<()>, Error> {
@@ -102,6 +105,12 @@ impl Attendant {
         let slots = u64::from(core.parameters.config.slots);
         let record = core.records + (u64::from(request.lane) * slots + u64::from(request.slot)) * RECORD_BYTES;
         let (functions, limits) = (core.gpu.functions, core.gpu.limits);
+        self.launched += 1;
+        let side = &core.gpu.sides[self.launched % core.gpu.sides.len()];
+        if matches!(request.variant, COPY_IN | COPY_OUT) {
+            copy(core, side, request)?;
+            return side.launch(functions.beside_finish, FINISH, false, [&[record]]);
+        }
         let (function, shape) = if request.by_grid {
             let threads = limits.threads.min(GRID_THREADS);
             let wanted = request.work.div_ceil(u64::from(threads) * WORK_PER_THREAD);
@@ -110,10 +119,22 @@ impl Attendant {
         } else {
             (functions.beside_block, Shape { blocks: 1, threads: limits.threads })
         };
-        self.launched += 1;
-        let side = &core.gpu.sides[self.launched % core.gpu.sides.len()];
         side.launch(function, shape, false, [&[record], &[u64::from(request.variant)]])?;
-        side.launch(functions.beside_finish, Shape { blocks: 1, threads: 32 }, false, [&[record]])
+        side.launch(functions.beside_finish, FINISH, false, [&[record]])
+    }
+}
+
+/// Queues the copy that a command asks for, between a block and a chunk of bulk staging.
+fn copy(core: &Core, side: &Stream, request: Request) -> Result<(), Error> {
+    let staging = core.staging(request.lane, request.slot);
+    // Relaxed: the request, which was read with Acquire, comes behind them.
+    let [address, size_bytes, chunk] =
+        [COPY_ADDRESS, COPY_BYTES, COPY_CHUNK].map(|word| staging[word].load(Ordering::Relaxed));
+    // A ring without chunks asks for none.
+    let chunk = core.bulk.as_ref().map_or(0, |chunks| chunks.address(chunk));
+    match request.variant {
+        COPY_IN => side.copy(address, chunk, size_bytes),
+        _ => side.copy(chunk, address, size_bytes),
     }
 }
 

@@ -24,12 +24,37 @@ pub struct CudaConfig {
     pub multiprocessors: Option<u32>,
     /// After how long without a sign of life of a ring's kernel the device counts as lost.
     pub heartbeat_limit: Duration,
+    /// Chunks of a ring's bulk staging, page-locked: two for each large transfer at once. Fewer than two are none.
+    pub bulk_chunks: u32,
+    /// Bytes of each of them, a multiple of 256; 0 is no bulk staging.
+    pub bulk_chunk_bytes: u32,
+}
+
+impl CudaConfig {
+    pub(crate) fn has_bulk_staging(&self) -> bool {
+        self.bulk_chunks >= 2 && self.bulk_chunk_bytes > 0
+    }
+
+    fn check(&self, operation: &'static str) -> Result<(), Error> {
+        let bytes = self.bulk_chunk_bytes;
+        if bytes.is_multiple_of(256) {
+            return Ok(());
+        }
+        let why = format!("chunks of {bytes} bytes were asked for; a multiple of 256 is needed");
+        Err(Error::new(ErrorKind::InvalidArgument, operation, why))
+    }
 }
 
 impl Default for CudaConfig {
-    /// An eighth of the multiprocessors, and 10 s.
+    /// An eighth of the multiprocessors, 10 s, and four chunks of 4 MiB.
     fn default() -> Self {
-        Self { multiprocessors: None, heartbeat_limit: Duration::from_secs(10) }
+        Self {
+            multiprocessors: None,
+            heartbeat_limit: Duration::from_secs(10),
+            bulk_chunks: 4,
+            // To be measured on a GPU: a copy is to last long beside the way of its command and its answer.
+            bulk_chunk_bytes: 4 << 20,
+        }
     }
 }
 
@@ -64,7 +89,8 @@ impl Backend for CudaBackend {
     fn devices(&self) -> Result<Vec<DeviceInfo>, Error> {
         let driver = Driver::load()?;
         let has_kernels = !KernelSlots::new(self.library.clone()).declarations().is_empty();
-        (0..driver.device_count()?).map(|ordinal| report::device_info(driver, ordinal, has_kernels)).collect()
+        let bulk = self.config.has_bulk_staging();
+        (0..driver.device_count()?).map(|ordinal| report::device_info(driver, ordinal, has_kernels, bulk)).collect()
     }
 
     fn open(&self, index: DeviceIndex) -> Result<Arc<dyn Device>, Error> {
@@ -78,7 +104,8 @@ impl Backend for CudaBackend {
             return refuse(ErrorKind::Unsupported, format!("device {index} cannot run a ring: {why}"));
         }
         let kernels = Arc::new(KernelSlots::new(self.library.clone()));
-        let info = report::device_info(driver, index.0, !kernels.declarations().is_empty())?;
+        let (has_kernels, bulk) = (!kernels.declarations().is_empty(), self.config.has_bulk_staging());
+        let info = report::device_info(driver, index.0, has_kernels, bulk)?;
         Ok(Arc::new(CudaDevice { gpu: Gpu::open(driver, index.0)?, info, kernels, config: self.config }))
     }
 }
@@ -124,6 +151,7 @@ impl Device for CudaDevice {
 
     fn launch(&self, config: RingConfig) -> Result<Box<dyn Ring>, Error> {
         config.check("cuda.launch")?;
+        self.config.check("cuda.launch")?;
         Ok(Box::new(CudaRing::launch(&self.gpu, config, self.config, &self.kernels)?))
     }
 }

@@ -5,6 +5,8 @@
 //! end.
 #![expect(unsafe_code, reason = "foreign functions: this file is where the backend calls the driver")]
 
+mod copy;
+
 use std::ffi::{CStr, CString, c_char, c_int, c_uint, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -449,7 +451,7 @@ pub(crate) struct PinnedMemory {
 
 // SAFETY: the memory is not bound to a thread.
 unsafe impl Send for PinnedMemory {}
-// SAFETY: the bytes are reached through `crate::words` alone, as atomics.
+// SAFETY: the bytes are reached through `crate::words` alone, as atomics, and `crate::bulk`, by one thread at a time.
 unsafe impl Sync for PinnedMemory {}
 
 impl PinnedMemory {

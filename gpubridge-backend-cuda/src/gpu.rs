@@ -344,10 +344,12 @@ impl Gpu {
     }
 
     /// Where the host sees a part of page-locked memory.
-    pub(crate) fn host_of(&self, part: &Part) -> Option<std::ptr::NonNull<u8>> {
+    pub(crate) fn host_of(&self, part: &Part) -> Result<std::ptr::NonNull<u8>, Error> {
         let memory = self.memory.lock();
-        let (pinned, offset) = memory.pinned.pinned(part.address)?;
-        pinned.host_at(offset)
+        let there = memory.pinned.pinned(part.address);
+        there.and_then(|(pinned, offset)| pinned.host_at(offset)).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidState, "cuda.launch", "page-locked memory has no address in the host")
+        })
     }
 }
 
@@ -361,6 +363,10 @@ fn warm_up(context: &Arc<Context>, stream: &Stream, functions: Functions) -> Res
         stream.launch(function, shape, false, [&[record.address()], &[no_kernel]])?;
     }
     stream.launch(functions.beside_finish, shape, false, [&[record.address()]])?;
+    // And copies once each way.
+    let pinned = context.allocate_pinned(RECORD_BYTES)?;
+    stream.copy(pinned.address(), record.address(), RECORD_BYTES)?;
+    stream.copy(record.address(), pinned.address(), RECORD_BYTES)?;
     stream.wait()
 }
 

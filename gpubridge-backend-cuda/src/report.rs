@@ -7,8 +7,14 @@ use gpubridge_abstractions::{Capabilities, DeviceIndex, DeviceInfo, DeviceKind, 
 use crate::driver::{DeviceAttribute as Attribute, DeviceHandle, Driver};
 use crate::gpu::Gpu;
 
-/// The report of the device with this number, for a library that has kernels, or has none.
-pub(crate) fn device_info(driver: Driver, ordinal: u32, has_kernels: bool) -> Result<DeviceInfo, Error> {
+/// The report of the device with this number, for a library that has kernels, or has none, and rings that have bulk staging, or
+/// have none.
+pub(crate) fn device_info(
+    driver: Driver,
+    ordinal: u32,
+    has_kernels: bool,
+    has_bulk_staging: bool,
+) -> Result<DeviceInfo, Error> {
     let device = driver.device(ordinal)?;
     let attribute = |attribute| device.attribute(attribute);
     let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
@@ -17,6 +23,7 @@ pub(crate) fn device_info(driver: Driver, ordinal: u32, has_kernels: bool) -> Re
     let mut capabilities = Capabilities::default().with_memory_types(&[MemoryType::Default, MemoryType::Pinned]);
     capabilities.persistent_kernel = true;
     capabilities.compute = has_kernels;
+    capabilities.bulk_staging = has_bulk_staging;
     Ok(DeviceInfo {
         id: format!("cuda:{}", uuid_text(device.uuid()?)),
         index: DeviceIndex(ordinal),

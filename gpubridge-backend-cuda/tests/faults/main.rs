@@ -6,6 +6,7 @@
 #[path = "../emulation/mod.rs"]
 mod emulation;
 
+mod bulk;
 mod device;
 mod errors;
 mod held;
@@ -20,6 +21,15 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Those that wait for long come first: others run meanwhile.
-    let cases = [windows::CASES, sweep::CASES, stops::CASES, errors::CASES, lost::CASES, held::CASES, shared::CASES];
+    let cases = [
+        windows::CASES,
+        sweep::CASES,
+        stops::CASES,
+        errors::CASES,
+        lost::CASES,
+        held::CASES,
+        shared::CASES,
+        bulk::CASES,
+    ];
     program::main(&cases.concat())
 }
