@@ -2,12 +2,13 @@
 
 use std::fmt::Debug;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gpubridge_abstractions::{Command, Completion, Error, Status, Taken, Ticket};
+use gpubridge_abstractions::{BulkStaging, Command, Completion, Error, Status, Taken, Ticket};
 
 use super::ResidentMemory;
 use super::lane::Counters;
@@ -43,8 +44,17 @@ pub trait Operation: Unpin + Debug {
     /// What it answers with.
     type Response;
 
-    /// Begins anew.
+    /// Begins anew, and gives up the chunks that it has.
     fn restart(&mut self);
+
+    /// Whether it is large enough for bulk staging.
+    fn is_bulk(&self) -> bool {
+        false
+    }
+
+    /// Fills the chunk of its next command and empties that of its last one, as far as there is a chunk to be had. Outside of
+    /// the lane's guard.
+    fn stage(&mut self, _: &Arc<dyn BulkStaging>) {}
 
     /// Writes its next command, checked against what its session holds; the command names the grain already.
     // In place, here and wherever commands and answers pass: what is moved on is read before its parts have left the
@@ -155,7 +165,8 @@ impl<'m, O: Operation> Call<'m, O> {
     /// The same with another deadline than the configured one. It counts from when the call was made.
     ///
     /// # Behavior
-    /// - **timeout**: When it passes the call ends with `Timeout`; the device keeps the staging until it has answered.
+    /// - **timeout**: When it passes the call ends with `Timeout`; the device keeps the staging, a slot's or a chunk, until it
+    ///   has answered.
     /// - **wakes**: It wakes whoever waits: a parked thread, a task, a call before a full lane.
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -274,13 +285,25 @@ impl<'m, O: Operation> Call<'m, O> {
     /// Submits the next command, compiling its kernel first if need be; otherwise says why not.
     #[inline]
     fn submit(&mut self) -> Option<Progress> {
+        let bulk = self.memory.bulk.as_ref().filter(|_| self.operation.is_bulk());
+        // Nothing is staged by who cannot have the turn yet: its chunks would be of use to nobody.
+        if bulk.is_some() && !self.has_turn && self.memory.is_busy(self.session) {
+            return Some(Progress::Blocked);
+        }
         loop {
+            if let Some(bulk) = bulk {
+                self.operation.stage(bulk);
+            }
             let turn = Turn { id: self.turn, held: self.has_turn, started: self.started, deadline: self.deadline };
             match self.memory.submit(self.session, &mut self.operation, turn) {
                 Ok((ticket, last)) => {
                     self.ticket = Some(ticket);
                     self.has_turn = !last;
                     self.submitted_whole = last;
+                    // While the device is at work.
+                    if let Some(bulk) = bulk {
+                        self.operation.stage(bulk);
+                    }
                     return None;
                 }
                 Err(Refusal::Uncompiled(spec)) => {
@@ -333,11 +356,12 @@ impl<'m, O: Operation> Call<'m, O> {
         if self.operation.answered(&completion) { Progress::Done(Ok(completion)) } else { Progress::Piece }
     }
 
-    /// Ends the call without an answer. Its turn is given up here, not when the call is dropped: whoever keeps a call
-    /// that has failed holds nobody up.
+    /// Ends the call without an answer. Its turn and its chunks are given up here, not when the call is dropped: whoever
+    /// keeps a call that has failed holds nobody up.
     #[cold]
     fn fail(&mut self, refusal: Refusal) -> Progress {
         self.give_up();
+        self.operation.restart();
         Progress::Done(Err(refusal))
     }
 
@@ -398,6 +422,7 @@ impl<'m, O: Operation> Call<'m, O> {
         };
         // The answer of a refusal is an error, except where the response itself carries the failure.
         self.give_up();
+        self.operation.restart();
         Err(refusal.into_error("call"))
     }
 

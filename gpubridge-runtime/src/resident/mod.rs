@@ -13,6 +13,7 @@
 
 mod allocate;
 mod batch;
+mod bulk;
 mod call;
 mod lane;
 mod lifecycle;
@@ -23,6 +24,7 @@ mod producer;
 mod refusal;
 mod report;
 mod session;
+mod transfers;
 mod wait;
 
 use std::num::NonZeroUsize;
@@ -30,18 +32,19 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{
-    AllocationId, ComputeMessage, Device, DeviceIndex, Envelope, Error, ErrorKind, KernelSpec, MemoryType, ReadMessage,
-    Ring, RingConfig, Ticket, WriteMessage,
+    AllocationId, BulkStaging, ComputeMessage, Device, DeviceIndex, Envelope, Error, ErrorKind, KernelSpec, MemoryType,
+    ReadMessage, Ring, RingConfig, Ticket, WriteMessage,
 };
 
 pub use allocate::RestoredAllocation;
 pub use batch::{Answered, Batch, BatchCall};
 pub use call::{Call, Operation};
 use lane::{Budget, Chunks, DeviceSlots, Generations, LaneGuards, LaneHost, LaneState};
-pub use operations::{Compute, Read, Write};
+pub use operations::Compute;
 use refusal::Refusal;
 pub use session::SessionId;
 use session::Turn;
+pub use transfers::{Read, Write};
 use wait::{Driver, Waiters};
 
 use crate::clock::Clock;
@@ -100,6 +103,7 @@ pub struct ResidentMemory {
     // Dropped in this order: the driver looks at lanes, lanes hold memory that the ring uses.
     driver: Driver,
     ring: Box<dyn Ring>,
+    bulk: Option<Arc<dyn BulkStaging>>,
     lanes: Box<[LaneHost]>,
     kernels: Arc<KernelCache>,
     budget: Arc<Budget>,
@@ -160,7 +164,20 @@ impl ResidentMemory {
         ring.activate(config.lifecycle_deadline)?;
         let may_spin = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
         let device_index = device.info().index;
-        Ok(Self { driver, ring, lanes, kernels, budget, device, device_index, config, clock: Clock::new(), may_spin })
+        let bulk = ring.bulk_staging();
+        Ok(Self {
+            driver,
+            ring,
+            bulk,
+            lanes,
+            kernels,
+            budget,
+            device,
+            device_index,
+            config,
+            clock: Clock::new(),
+            may_spin,
+        })
     }
 
     /// What was granted.
@@ -207,13 +224,17 @@ impl ResidentMemory {
     /// - **others-go-on**: While a long transfer waits, other sessions of its lane go on.
     /// - **owner**: A handle works for its own session only.
     /// - **takes-no-memory**: Nothing is allocated on the host, by the caller or the device.
+    /// - **either-route**: A transfer of 64 KiB or more goes by the ring's bulk staging, where it has any, and every other by
+    ///   the slots' staging; the same bytes arrive, in the same order with whatever else its session does.
+    /// - **no-chunk**: One that finds all chunks in use goes on by slots: nobody waits for a chunk, so a call that is kept and
+    ///   not polled keeps those it has and holds nobody back.
     ///
     /// # Errors
     /// `InvalidState` without a session; `NotFound` for an allocation that is not live in it; `InvalidArgument` for
     /// bytes beyond the allocation or the staging; `Timeout`, `Cancelled`, `DeviceLost`.
     ///
-    /// Blocking: never, before it is waited for. Allocates: no. Ordering: one turn of the session, taken when it is
-    /// first polled, waited for or posted.
+    /// Blocking: never, before it is waited for; a poll copies up to 2 MiB between the caller's memory and a chunk. Allocates:
+    /// no. Ordering: one turn of the session, taken when it is first polled, waited for or posted.
     pub fn write<'m, 'd: 'm>(
         &'m self,
         session: SessionId,
@@ -344,6 +365,11 @@ impl ResidentMemory {
         let submitted = lane.submit_turn(id, operation, turn)?;
         lane.producer.doorbell();
         Ok(submitted)
+    }
+
+    /// Whether another operation in pieces has the session's turn.
+    fn is_busy(&self, id: SessionId) -> bool {
+        self.lane(id).lock().sessions.find(id).is_ok_and(|session| !session.turn_is_free())
     }
 
     /// Gives the turn of an operation in pieces to whoever is next.
