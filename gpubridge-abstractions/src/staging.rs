@@ -65,6 +65,11 @@ impl Chunk {
         Self { staging, number }
     }
 
+    /// Whether it is one of these.
+    pub fn is_of(&self, staging: &Arc<dyn BulkStaging>) -> bool {
+        Arc::ptr_eq(&self.staging, staging)
+    }
+
     /// Its number, by which a command names it.
     pub fn number(&self) -> u32 {
         self.number

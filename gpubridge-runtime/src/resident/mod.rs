@@ -32,8 +32,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{
-    AllocationId, BulkStaging, ComputeMessage, Device, DeviceIndex, Envelope, Error, ErrorKind, KernelSpec, MemoryType,
-    ReadMessage, Ring, RingConfig, Ticket, WriteMessage,
+    AllocationId, BulkStaging, Chunk, ComputeMessage, Device, DeviceIndex, Envelope, Error, ErrorKind, KernelSpec,
+    MemoryType, ReadMessage, Ring, RingConfig, Ticket, WriteMessage,
 };
 
 pub use allocate::RestoredAllocation;
@@ -44,7 +44,7 @@ pub use operations::Compute;
 use refusal::Refusal;
 pub use session::SessionId;
 use session::Turn;
-pub use transfers::{Read, Write};
+pub use transfers::{Read, Write, WriteChunk};
 use wait::{Driver, Waiters};
 
 use crate::clock::Clock;
@@ -254,6 +254,30 @@ impl ResidentMemory {
         staging: &'d [u8],
     ) -> Call<'m, Write<'d>> {
         Call::new(self, session, message.envelope.request_id.0, made, Write::new(message, staging))
+    }
+
+    /// A free chunk of the ring's bulk staging, to be filled in place for [`ResidentMemory::write_chunk`]; `None` when all are
+    /// in use, or the ring has none.
+    ///
+    /// Blocking: never. Allocates: no.
+    pub fn chunk(&self) -> Option<Chunk> {
+        Arc::clone(self.bulk.as_ref()?).take()
+    }
+
+    /// Writes the first bytes of a chunk into an allocation: [`ResidentMemory::write`] without a copy on the host. The message's
+    /// staged range begins at 0.
+    ///
+    /// # Behavior
+    /// - **in-place**: What its holder put into the chunk arrives, in turn with all else that the session does.
+    /// - **of-this-ring**: A chunk of another memory's ring is refused.
+    ///
+    /// # Errors
+    /// As [`ResidentMemory::write`].
+    ///
+    /// Blocking, allocating and ordering: as [`ResidentMemory::write`], without copying.
+    pub fn write_chunk(&self, session: SessionId, message: &WriteMessage, chunk: Chunk) -> Call<'_, WriteChunk> {
+        let operation = WriteChunk::new(message, chunk, self.bulk.as_ref());
+        Call::new(self, session, message.envelope.request_id.0, Instant::now(), operation)
     }
 
     /// Reads from an allocation into a range of `staging`.

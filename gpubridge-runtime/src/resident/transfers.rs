@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use gpubridge_abstractions::{
-    AllocationId, BulkStaging, Command, Completion, DeviceSlot, Error, Opcode, PAYLOAD_BYTES, PAYLOAD_WORDS,
+    AllocationId, BulkStaging, Chunk, Command, Completion, DeviceSlot, Error, Opcode, PAYLOAD_BYTES, PAYLOAD_WORDS,
     ReadMessage, ReadResponse, StagedRange, Transfer, WriteMessage, WriteResponse,
 };
 
@@ -101,11 +101,8 @@ impl Operation for Write<'_> {
         }
         self.chunks.submitted();
         let last = self.progress.submitted() == size_bytes;
-        if last
-            && let Some(allocation) = session.allocations.find_mut(self.message.allocation)
-            && allocation.size_bytes == size_bytes as u64
-        {
-            allocation.contents_lost = false;
+        if last {
+            note_written(session, self.message.allocation, size_bytes as u64);
         }
         last
     }
@@ -131,6 +128,95 @@ impl Operation for Write<'_> {
         let envelope = memory.clock().envelope(timing.ended);
         let response = WriteResponse::new(envelope, self.message.envelope.request_id, self.progress.done as u64);
         Ok(WriteResponse { transfer_time_us: sampled_us(self.progress.device_ns), ..response })
+    }
+}
+
+/// Writes the bytes of a chunk, which its holder filled, into an allocation.
+#[derive(Debug)]
+pub struct WriteChunk {
+    message: WriteMessage,
+    chunk: Chunk,
+    size_bytes: Result<usize, Refusal>,
+    device_ns: u64,
+}
+
+impl WriteChunk {
+    pub(crate) fn new(message: &WriteMessage, chunk: Chunk, bulk: Option<&Arc<dyn BulkStaging>>) -> Self {
+        let size_bytes = match bulk.filter(|bulk| chunk.is_of(bulk)) {
+            None => Err(Refusal::Call("the chunk is another ring's: take one of this memory's")),
+            Some(bulk) => staged(message.staged, message.size_bytes, bulk.chunk_bytes()).and_then(|range| {
+                let why = Refusal::Call("a chunk is written from its first byte on: stage at offset 0");
+                if range.start == 0 { Ok(range.end) } else { Err(why) }
+            }),
+        };
+        Self { message: *message, chunk, size_bytes, device_ns: 0 }
+    }
+}
+
+impl Operation for WriteChunk {
+    type Response = WriteResponse;
+
+    fn restart(&mut self) {
+        // The chunk is what there is to write: it stays until the call is dropped.
+        self.device_ns = 0;
+    }
+
+    fn command(
+        &mut self,
+        allocations: &Allocations,
+        _: &mut LaneKernels,
+        _: usize,
+        command: &mut Command,
+    ) -> Result<(), Refusal> {
+        let data_bytes = self.size_bytes?;
+        let transfer = Piece { id: self.message.allocation, offset_bytes: self.message.offset_bytes, data_bytes };
+        let slot = transfer.check(allocations)?.device_slot;
+        let whole = Pieces { piece: data_bytes, ..Pieces::default() };
+        command.opcode = Opcode::WriteBulk as u8;
+        command.payload = naming(transfer.payload(slot, whole), self.chunk.number());
+        Ok(())
+    }
+
+    fn staged(&self) -> &[u8] {
+        &[]
+    }
+
+    fn submitted(&mut self, session: &mut Session, _: &mut Counters) -> bool {
+        let size_bytes = self.size_bytes.map_or(0, |size_bytes| size_bytes as u64);
+        session.tracker.record_write(size_bytes, None);
+        note_written(session, self.message.allocation, size_bytes);
+        true
+    }
+
+    fn landing(&mut self) -> &mut [u8] {
+        &mut []
+    }
+
+    fn answered(&mut self, completion: &Completion) -> bool {
+        self.device_ns = u64::from(completion.device_time_ns);
+        true
+    }
+
+    fn respond(
+        &mut self,
+        memory: &ResidentMemory,
+        timing: Timing,
+        answer: Result<Completion, Refusal>,
+    ) -> Result<WriteResponse, Error> {
+        answer.map_err(|refusal| refusal.into_error("write"))?;
+        let envelope = memory.clock().envelope(timing.ended);
+        let response = WriteResponse::new(envelope, self.message.envelope.request_id, self.message.size_bytes);
+        Ok(WriteResponse { transfer_time_us: sampled_us(self.device_ns), ..response })
+    }
+}
+
+/// What was lost of an allocation is there again when all of it was written.
+#[inline]
+fn note_written(session: &mut Session, id: AllocationId, size_bytes: u64) {
+    if let Some(allocation) = session.allocations.find_mut(id)
+        && allocation.size_bytes == size_bytes
+    {
+        allocation.contents_lost = false;
     }
 }
 

@@ -5,7 +5,7 @@ use std::task::{Context as TaskContext, Waker};
 use std::thread;
 use std::time::Duration;
 
-use gpubridge_abstractions::{AllocationId, ErrorKind, ReadMessage};
+use gpubridge_abstractions::{AllocationId, ErrorKind, ReadMessage, StagedRange, WriteMessage};
 use gpubridge_grains::wait;
 use gpubridge_kernels::id::FILL;
 use gpubridge_runtime::{ResidentMemoryConfig, SessionId};
@@ -21,6 +21,10 @@ pub const CASES: &[Case] = crate::cases::table!("large",
         many_grains_move_large_data_at_once => "ResidentMemory::write/either-route",
         large_calls_that_are_kept_hold_nobody_back => "ResidentMemory::write/no-chunk",
         large_calls_that_are_given_up_leave_later_ones_whole => "Call/drop",
+    }
+    Bulk {
+        chunks_filled_in_place_arrive => "ResidentMemory::write_chunk/in-place",
+        another_rings_chunk_is_refused => "ResidentMemory::write_chunk/of-this-ring",
     }
     Compute {
         kernels_between_large_transfers_see_their_bytes => "ResidentMemory::write/either-route",
@@ -177,6 +181,58 @@ pub fn large_calls_that_are_given_up_leave_later_ones_whole(context: &Context) {
     }
     assert_eq!(kind(rig.try_write(session, id, 1, &stray)), ErrorKind::InvalidArgument);
     same(&rig.read(session, id, SIZE), &pattern(7, SIZE), "behind a refusal");
+}
+
+/// Goal: what is filled in place arrives like any other write. Method: drawn sizes at odd offsets, posted two at a time amid
+/// small writes, against a model; ranges that are refused change nothing.
+pub fn chunks_filled_in_place_arrive(context: &Context) {
+    const SPACE: usize = 1 << 20;
+    let rig = Rig::new(context.device(), roomy());
+    let session = rig.session(0);
+    let id = rig.allocate(session, SPACE as u64);
+    let mut random = fastrand::Rng::with_seed(3);
+    let mut model = vec![0; SPACE];
+    for round in 0..20_u64 {
+        let calls = [0, 1].map(|which| {
+            let (size, offset) = (random.usize(1..SPACE / 2), random.usize(..SPACE / 2));
+            let data = pattern(round * 2 + which, size);
+            let mut chunk = rig.memory.chunk().expect("a chunk is free");
+            chunk.fill(|bytes| bytes[..size].copy_from_slice(&data));
+            model[offset..offset + size].copy_from_slice(&data);
+            let message = rig.write_message(id, offset as u64, size);
+            (rig.memory.write_chunk(session, &message, chunk).post().expect("is submitted"), size)
+        });
+        let small = random.usize(..SPACE - 9);
+        rig.try_write(session, id, small as u64, &[round as u8; 9]).expect("is written");
+        model[small..small + 9].fill(round as u8);
+        for (call, size) in calls {
+            assert_eq!(call.wait().expect("is written").bytes_written, size as u64);
+        }
+        same(&rig.read(session, id, SPACE), &model, &format!("round {round}"));
+    }
+    for (offset, staged) in [(SPACE as u64, (0, 1)), (0, (1, 8)), (0, (0, u64::MAX))] {
+        let range = StagedRange { offset_bytes: staged.0, size_bytes: staged.1 };
+        let message = WriteMessage::new(rig.memory.envelope(), id, offset, range);
+        let chunk = rig.memory.chunk().expect("a chunk is free");
+        let refused = rig.memory.write_chunk(session, &message, chunk).wait();
+        assert_eq!(kind(refused), ErrorKind::InvalidArgument, "{message:?}");
+    }
+    same(&rig.read(session, id, SPACE), &model, "behind refusals");
+}
+
+/// Goal: numbers of chunks mean something else on each ring. Method: a chunk of one memory handed to another, whose own chunk of
+/// the same number is somebody's.
+pub fn another_rings_chunk_is_refused(context: &Context) {
+    let [rig, other] = [0; 2].map(|_: u8| Rig::new(context.device(), roomy()));
+    let session = rig.session(0);
+    let id = rig.allocate(session, 4096);
+    let mut own = rig.memory.chunk().expect("a chunk is free");
+    own.write(&[0xee; 4096]);
+    let message = rig.write_message(id, 0, 4096);
+    let stray = other.memory.chunk().expect("a chunk is free");
+    let refused = rig.memory.write_chunk(session, &message, stray).wait();
+    assert_eq!(kind(refused), ErrorKind::InvalidArgument);
+    same(&rig.read(session, id, 4096), &[0; 4096], "behind a refusal");
 }
 
 /// Goal: a kernel behind a large write works on what it wrote, and a large read behind the kernel brings the result. Method: a
