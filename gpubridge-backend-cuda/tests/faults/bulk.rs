@@ -3,11 +3,14 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use gpubridge_abstractions::{
-    BulkStaging, Chunk, Command, DeviceBuffer, DeviceSlot, ErrorKind, MemoryType, Opcode, Status, Ticket, Transfer,
+    AllocateMessage, BulkStaging, Chunk, Command, DeviceBuffer, DeviceSlot, ErrorKind, InitializeMessage, MemoryType,
+    Opcode, ShutdownMessage, StagedRange, Status, Ticket, Transfer, WriteMessage,
 };
+use gpubridge_runtime::{ResidentMemory, ResidentMemoryConfig, wait};
 use ringkernel_tests::lane::{Bench, GRAIN, echo};
 
 use crate::device::{Gate, MIB, RING, SOON, calls, eventually, open, refused};
@@ -18,6 +21,7 @@ const GATED: &str = "gate=gpubridge_beside_finish:{folder}/gate,trace={folder}/t
 
 pub const CASES: &[Case] = &[
     Case::new("bulk::a_chunk_in_flight_is_nobodys", GATED, in_flight),
+    Case::new("bulk::a_future_that_is_given_up_frees_no_chunk", GATED, given_up),
     Case::new("bulk::terminated_with_copies_in_flight", GATED, terminated),
     Case::new("bulk::no_window_before_the_copy_is_done", GATED, no_window),
     Case::new("bulk::a_copy_is_refused", "fail=cuMemcpyAsync:4:1", lost),
@@ -104,6 +108,47 @@ fn in_flight(folder: &Path) -> End {
     let mut read = vec![0; size];
     again[0].read(&mut read);
     assert!(read == vec![1; size], "the read ran behind the write");
+    End::Passed
+}
+
+/// Goal: whoever gives up a large write frees its chunk when it is answered, not before. Method: one that is dropped, one that is
+/// late, one whose session is shut down without draining; each copy's end stands behind a gate.
+fn given_up(folder: &Path) -> End {
+    let gate = Gate::new(folder);
+    let memory = ResidentMemory::open(open(), ResidentMemoryConfig::default()).expect("the memory opens");
+    let take_all = || std::iter::from_fn(|| memory.chunk()).collect::<Vec<_>>();
+    let all = take_all().len();
+    let size = MIB as usize;
+    let whole = StagedRange { offset_bytes: 0, size_bytes: MIB };
+    for (way, before) in ["dropped", "late", "cancelled"].into_iter().zip(0..) {
+        let session = memory.session(0);
+        memory.initialize(session, &InitializeMessage::new(memory.envelope())).expect("a new session opens");
+        let allocate = AllocateMessage::new(memory.envelope(), MIB);
+        let id = memory.allocate(session, &allocate).expect("there is room").handle.id;
+        let message = WriteMessage::new(memory.envelope(), id, 0, whole);
+        // Bound, and zeroed, before the gate closes.
+        let (zeros, data) = (vec![0; size], vec![7; size]);
+        memory.write(session, &message, &zeros).wait().expect("is written");
+        gate.close();
+        let deadline = if way == "late" { Duration::ZERO } else { SOON };
+        let mut write = Box::pin(memory.write(session, &message, &data).with_deadline(deadline));
+        match (way, write.as_mut().poll(&mut Context::from_waker(Waker::noop()))) {
+            ("late", Poll::Ready(answer)) => drop(refused(answer, ErrorKind::Timeout, &[])),
+            (_, polled) => assert!(polled.is_pending() && way != "late", "{way}: {polled:?}"),
+        }
+        under_way(folder, 2 * before + 2);
+        if way == "cancelled" {
+            let mut shutdown = ShutdownMessage::new(memory.envelope());
+            shutdown.drain_pending_messages = false;
+            refused(memory.shutdown(session, &shutdown, Duration::ZERO), ErrorKind::Timeout, &[]);
+            refused(wait(write), ErrorKind::Cancelled, &[]);
+        } else {
+            drop(write);
+        }
+        assert_eq!(take_all().len(), all - 1, "{way}: its chunk is the device's");
+        gate.open();
+        eventually("the chunk comes back", || take_all().len() == all);
+    }
     End::Passed
 }
 

@@ -1,6 +1,5 @@
 //! A call: one operation on its way through the ring.
 
-use std::fmt::Debug;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,13 +7,12 @@ use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gpubridge_abstractions::{BulkStaging, Command, Completion, Error, Status, Taken, Ticket};
+use gpubridge_abstractions::{BulkStaging, Completion, Error, Status, Taken, Ticket};
 
 use super::ResidentMemory;
-use super::lane::Counters;
+use super::operation::{Operation, Timing};
 use super::refusal::Refusal;
-use super::session::{Allocations, Session, SessionId, Turn};
-use crate::kernel_cache::LaneKernels;
+use super::session::{SessionId, Turn};
 use crate::park::thread_waker;
 
 /// Looks at the answer between two looks at the clock.
@@ -23,70 +21,6 @@ const SPINS_PER_LOOK: u32 = 64;
 const SPIN: Duration = Duration::from_micros(20);
 /// One call in this many has its latency recorded.
 const SAMPLE: u64 = 16;
-
-/// When a call was made and answered.
-#[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    pub(crate) started: Instant,
-    pub(crate) ended: Instant,
-}
-
-impl Timing {
-    /// Microseconds from start to end.
-    pub(crate) fn total_us(&self) -> f64 {
-        self.ended.saturating_duration_since(self.started).as_secs_f64() * 1e6
-    }
-}
-
-/// An operation on the data plane: write, read or compute. It may take several commands, one after the other; they are
-/// one turn of their grain.
-pub trait Operation: Unpin + Debug {
-    /// What it answers with.
-    type Response;
-
-    /// Begins anew, and gives up the chunks that it has.
-    fn restart(&mut self);
-
-    /// Whether it is large enough for bulk staging.
-    fn is_bulk(&self) -> bool {
-        false
-    }
-
-    /// Fills the chunk of its next command and empties that of its last one, as far as there is a chunk to be had. Outside of
-    /// the lane's guard.
-    fn stage(&mut self, _: &Arc<dyn BulkStaging>) {}
-
-    /// Writes its next command, checked against what its session holds; the command names the grain already.
-    // In place, here and wherever commands and answers pass: what is moved on is read before its parts have left the
-    // store buffer, and then waits for all of it.
-    fn command(
-        &mut self,
-        allocations: &Allocations,
-        kernels: &mut LaneKernels,
-        staging_bytes: usize,
-        command: &mut Command,
-    ) -> Result<(), Refusal>;
-
-    /// The bytes that go with the command.
-    fn staged(&self) -> &[u8];
-
-    /// The command was submitted: counts it. Returns whether it was the last one.
-    fn submitted(&mut self, session: &mut Session, counters: &mut Counters) -> bool;
-
-    /// Where the staged bytes of the answer go.
-    fn landing(&mut self) -> &mut [u8];
-
-    /// The answer to the command. Returns whether it was the last one.
-    fn answered(&mut self, completion: &Completion) -> bool;
-
-    /// The response: to the last answer, or to why there is none.
-    fn respond(
-        &mut self,
-        memory: &ResidentMemory,
-        timing: Timing,
-        answer: Result<Completion, Refusal>,
-    ) -> Result<Self::Response, Error>;
-}
 
 /// How far a call is.
 enum Progress {
@@ -276,16 +210,23 @@ impl<'m, O: Operation> Call<'m, O> {
                 return stopped;
             }
             match self.take() {
-                Progress::Piece => {}
+                // A piece in bulk is a large copy of this thread's: a poll is not to make one after the other.
+                Progress::Piece if self.bulk().is_none() => {}
                 progress => return progress,
             }
         }
     }
 
+    /// What the operation takes bulk staging from, if it does.
+    #[inline]
+    fn bulk(&self) -> Option<&'m Arc<dyn BulkStaging>> {
+        self.memory.bulk.as_ref().filter(|_| self.operation.is_bulk())
+    }
+
     /// Submits the next command, compiling its kernel first if need be; otherwise says why not.
     #[inline]
     fn submit(&mut self) -> Option<Progress> {
-        let bulk = self.memory.bulk.as_ref().filter(|_| self.operation.is_bulk());
+        let bulk = self.bulk();
         // Nothing is staged by who cannot have the turn yet: its chunks would be of use to nobody.
         if bulk.is_some() && !self.has_turn && self.memory.is_busy(self.session) {
             return Some(Progress::Blocked);

@@ -19,6 +19,7 @@ mod lane;
 mod lifecycle;
 #[cfg(test)]
 mod model;
+mod operation;
 mod operations;
 mod producer;
 mod refusal;
@@ -38,8 +39,9 @@ use gpubridge_abstractions::{
 
 pub use allocate::RestoredAllocation;
 pub use batch::{Answered, Batch, BatchCall};
-pub use call::{Call, Operation};
+pub use call::Call;
 use lane::{Budget, Chunks, DeviceSlots, Generations, LaneGuards, LaneHost, LaneState};
+pub use operation::Operation;
 pub use operations::Compute;
 use refusal::Refusal;
 pub use session::SessionId;
@@ -233,8 +235,8 @@ impl ResidentMemory {
     /// `InvalidState` without a session; `NotFound` for an allocation that is not live in it; `InvalidArgument` for
     /// bytes beyond the allocation or the staging; `Timeout`, `Cancelled`, `DeviceLost`.
     ///
-    /// Blocking: never, before it is waited for; a poll copies up to 2 MiB between the caller's memory and a chunk. Allocates:
-    /// no. Ordering: one turn of the session, taken when it is first polled, waited for or posted.
+    /// Blocking: never, before it is waited for; in bulk a poll copies some pieces of up to 2 MiB between the caller's memory
+    /// and chunks. Allocates: no. Ordering: one turn of the session, taken when it is first polled, waited for or posted.
     pub fn write<'m, 'd: 'm>(
         &'m self,
         session: SessionId,

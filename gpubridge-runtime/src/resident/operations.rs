@@ -6,8 +6,9 @@ use gpubridge_abstractions::{
 };
 
 use super::ResidentMemory;
-use super::call::{Call, Operation, Timing};
+use super::call::Call;
 use super::lane::Counters;
+use super::operation::{Operation, Timing};
 use super::refusal::Refusal;
 use super::session::{Allocation, Allocations, Session};
 use crate::kernel_cache::LaneKernels;

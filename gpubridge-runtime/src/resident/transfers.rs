@@ -10,8 +10,8 @@ use gpubridge_abstractions::{
 
 use super::ResidentMemory;
 use super::bulk::{BULK_BYTES, ReadChunks, WriteChunks};
-use super::call::{Operation, Timing};
 use super::lane::Counters;
+use super::operation::{Operation, Timing};
 use super::operations::{sampled_us, with_contents};
 use super::refusal::Refusal;
 use super::session::{Allocation, Allocations, Session};
