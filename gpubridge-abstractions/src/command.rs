@@ -17,6 +17,7 @@ pub const PAYLOAD_BYTES: usize = PAYLOAD_WORDS * 8;
 /// - **echo**: [`Opcode::Echo`] answers with all of the command's payload, bit by bit, for any grain.
 /// - **unknown**: Any number that is none of these, and a [`Opcode::Skip`] that a caller submits, is answered
 ///   [`Status::UnknownOpcode`]; the lane goes on.
+/// - **no-bulk**: So are [`Opcode::WriteBulk`] and [`Opcode::ReadBulk`] on a ring without bulk staging.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Opcode {
@@ -36,12 +37,16 @@ pub enum Opcode {
     ReadInline = 6,
     /// Runs a kernel: see [`Compute`].
     Compute = 7,
+    /// Copies from a chunk of the ring's bulk staging into an allocation, beside the ring: see [`Transfer`].
+    WriteBulk = 8,
+    /// Copies from an allocation into a chunk of the ring's bulk staging, beside the ring: see [`Transfer`].
+    ReadBulk = 9,
 }
 
 impl Opcode {
     /// The opcode with this number.
     pub fn from_number(number: u8) -> Option<Self> {
-        const ALL: [Opcode; 8] = [
+        const ALL: [Opcode; 10] = [
             Opcode::Skip,
             Opcode::Echo,
             Opcode::Bind,
@@ -50,6 +55,8 @@ impl Opcode {
             Opcode::Read,
             Opcode::ReadInline,
             Opcode::Compute,
+            Opcode::WriteBulk,
+            Opcode::ReadBulk,
         ];
         ALL.get(usize::from(number)).copied()
     }
@@ -170,14 +177,17 @@ impl Bind {
     }
 }
 
-/// The payload of the four copying opcodes. With [`Opcode::WriteInline`] the bytes follow in the payload.
+/// The payload of the copying opcodes. With [`Opcode::WriteInline`] the bytes follow in the payload, with
+/// [`Opcode::WriteBulk`] and [`Opcode::ReadBulk`] the chunk's number.
 ///
 /// # Behavior
 /// - **round-trip**: The payload words hold every field whole.
 /// - **exact**: The bytes arrive as they were sent, for every size and offset; what lies beside them is not touched.
 /// - **nothing**: 0 bytes may be copied at any offset up to the end.
 /// - **bounds**: A range that reaches beyond the allocation is [`Status::OutOfBounds`].
-/// - **limit**: More bytes than the staging area or the payload holds are [`Status::InvalidArgument`].
+/// - **limit**: More bytes than the staging area, the chunk or the payload holds are [`Status::InvalidArgument`].
+/// - **chunk**: A chunk that there is not, that nobody holds, or that another command has already, is
+///   [`Status::InvalidArgument`].
 /// - **refused-keeps**: A copy that is refused changes nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Transfer {
@@ -185,7 +195,7 @@ pub struct Transfer {
     pub slot: DeviceSlot,
     /// First byte within the allocation.
     pub offset_bytes: u64,
-    /// Bytes to copy: at most a staging area, [`Transfer::INLINE_WRITE_BYTES`] or [`PAYLOAD_BYTES`].
+    /// Bytes to copy: at most a staging area, a chunk, [`Transfer::INLINE_WRITE_BYTES`] or [`PAYLOAD_BYTES`].
     pub size_bytes: u32,
 }
 
@@ -195,7 +205,7 @@ impl Transfer {
     /// Bytes that an inline write carries.
     pub const INLINE_WRITE_BYTES: usize = (PAYLOAD_WORDS - Self::HEADER_WORDS) * 8;
 
-    /// The payload words; `inline` holds the words of an inline write, else zeros.
+    /// The payload words; `inline` holds the words of an inline write, the number of a chunk, or zeros.
     pub fn to_payload(self, inline: [u64; PAYLOAD_WORDS - Self::HEADER_WORDS]) -> [u64; PAYLOAD_WORDS] {
         let [a, b, c, d] = inline;
         [self.slot.to_word(), self.offset_bytes, u64::from(self.size_bytes), a, b, c, d]

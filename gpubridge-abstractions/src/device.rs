@@ -45,6 +45,7 @@ pub enum DeviceStatus {
 /// - **memory-types**: Memory of each type that is claimed can be reserved, and of no other. Every device has
 ///   [`MemoryType::Default`].
 /// - **compute**: A device that claims to compute declares kernels, and one that does not declares none.
+/// - **bulk-staging**: The rings of a device that claims it have bulk staging, and those of any other have none.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Capabilities {
@@ -52,6 +53,8 @@ pub struct Capabilities {
     pub persistent_kernel: bool,
     /// Runs kernels at all.
     pub compute: bool,
+    /// Its rings have chunks for large transfers: [`crate::Ring::bulk_staging`].
+    pub bulk_staging: bool,
     /// One bit per [`MemoryType`], by its number, that the device honours.
     pub memory_types: u8,
 }

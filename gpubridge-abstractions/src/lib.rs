@@ -43,6 +43,7 @@ mod message;
 mod metrics;
 mod null;
 mod ring;
+mod staging;
 mod status;
 
 pub use command::{
@@ -66,4 +67,5 @@ pub use metrics::{
 };
 pub use null::NullBackend;
 pub use ring::{Completions, Lane, Ring, RingConfig, SharedMemory, Submitter};
+pub use staging::{BulkStaging, Chunk};
 pub use status::Status;

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use crate::{Command, Completion, Error, ErrorKind, SubmitError, Taken, Ticket};
+use crate::{BulkStaging, Command, Completion, Error, ErrorKind, SubmitError, Taken, Ticket};
 
 /// Memory that host and device both reach, as the ring's halves use it: 64-bit words, each written by one side only.
 ///
@@ -228,6 +228,12 @@ pub trait Ring: Send + Sync + fmt::Debug {
     ///   mean something else in each.
     /// - **side-by-side**: Different threads may use different lanes at once.
     fn take_lane(&self, lane: u32) -> Option<Lane>;
+
+    /// The ring's large chunks, for its lanes' [`crate::Opcode::WriteBulk`] and [`crate::Opcode::ReadBulk`]; `None` when it
+    /// has none, and knows neither.
+    fn bulk_staging(&self) -> Option<Arc<dyn BulkStaging>> {
+        None
+    }
 
     /// Starts consuming.
     ///

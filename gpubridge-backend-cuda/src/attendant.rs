@@ -8,10 +8,10 @@ use std::time::{Duration, Instant};
 use gpubridge_abstractions::{Error, ErrorKind, SharedMemory};
 
 use crate::care::Care;
-use crate::driver::{Function, Shape};
+use crate::driver::{Function, Shape, Stream};
 use crate::gpu::Limits;
 use crate::kernels::KernelSlots;
-use crate::parameters::{FIRST_USER, RECORD_BYTES, Request};
+use crate::parameters::{COPY_ADDRESS, COPY_BYTES, COPY_CHUNK, COPY_IN, COPY_OUT, FIRST_USER, RECORD_BYTES, Request};
 use crate::program::Functions;
 use crate::ring::Core;
 
@@ -27,6 +27,9 @@ const GRID_THREADS: u32 = 256;
 const WORK_PER_THREAD: u64 = 8;
 /// Blocks per multiprocessor at the most.
 const BLOCKS_PER_UNIT: u32 = 8;
+
+/// The shape of what tells a command's executor that it is done.
+const FINISH: Shape = Shape { blocks: 1, threads: 32 };
 
 /// Starts the thread. It ends with the ring.
 pub(crate) fn start(core: &Arc<Core>, kernels: &Arc<KernelSlots>) -> Result<JoinHandle<()>, Error> {
@@ -112,10 +115,28 @@ impl Attendant {
         self.care.watch_beside(side, request);
         let side = &core.gpu.sides[side];
         core.gpu.with_functions(|functions| {
-            let (function, shape) = beside(functions, core.gpu.limits, request);
-            side.launch(function, shape, false, [&[record], &[u64::from(request.variant)]])?;
-            side.launch(functions.beside_finish, Shape { blocks: 1, threads: 32 }, false, [&[record]])
+            if matches!(request.variant, COPY_IN | COPY_OUT) {
+                copy(core, side, request)?;
+            } else {
+                let (function, shape) = beside(functions, core.gpu.limits, request);
+                side.launch(function, shape, false, [&[record], &[u64::from(request.variant)]])?;
+            }
+            side.launch(functions.beside_finish, FINISH, false, [&[record]])
         })
+    }
+}
+
+/// Queues the copy that a command asks for, between a block and a chunk of bulk staging.
+fn copy(core: &Core, side: &Stream, request: Request) -> Result<(), Error> {
+    let staging = core.staging(request.lane, request.slot);
+    // Relaxed: the request, which was read with Acquire, comes behind them.
+    let [address, size_bytes, chunk] =
+        [COPY_ADDRESS, COPY_BYTES, COPY_CHUNK].map(|word| staging[word].load(Ordering::Relaxed));
+    // A ring without chunks asks for none.
+    let chunk = core.bulk.as_ref().map_or(0, |chunks| chunks.address(chunk));
+    match request.variant {
+        COPY_IN => side.copy(address, chunk, size_bytes),
+        _ => side.copy(chunk, address, size_bytes),
     }
 }
 

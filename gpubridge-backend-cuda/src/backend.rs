@@ -36,6 +36,10 @@ pub struct CudaConfig {
     ///
     /// If it is `None`, the environment variable `GPUBRIDGE_CUDA_MAX_COMMANDS` says it.
     pub max_commands: Option<u32>,
+    /// Chunks of a ring's bulk staging, page-locked: two for each large transfer at once. Fewer than two are none.
+    pub bulk_chunks: u32,
+    /// Bytes of each of them, a multiple of 256; 0 is no bulk staging.
+    pub bulk_chunk_bytes: u32,
 }
 
 /// Says [`CudaConfig::max_commands`] from outside: a profiler is put in front of a program as it is.
@@ -58,13 +62,34 @@ impl CudaConfig {
         }
         Ok(self)
     }
+
+    pub(crate) fn has_bulk_staging(&self) -> bool {
+        self.bulk_chunks >= 2 && self.bulk_chunk_bytes > 0
+    }
+
+    fn check(&self, operation: &'static str) -> Result<(), Error> {
+        let bytes = self.bulk_chunk_bytes;
+        if bytes.is_multiple_of(256) {
+            return Ok(());
+        }
+        let why = format!("chunks of {bytes} bytes were asked for; a multiple of 256 is needed");
+        Err(Error::new(ErrorKind::InvalidArgument, operation, why))
+    }
 }
 
 impl Default for CudaConfig {
-    /// An eighth of the multiprocessors, 10 s without a sign of life, 60 s for a command, a kernel that never ends.
+    /// An eighth of the multiprocessors, 10 s without a sign of life, 60 s for a command, a kernel that never ends, four chunks of
+    /// 4 MiB.
     fn default() -> Self {
-        let (heartbeat_limit, command_limit) = (Duration::from_secs(10), Duration::from_secs(60));
-        Self { multiprocessors: None, heartbeat_limit, command_limit, max_commands: None }
+        Self {
+            multiprocessors: None,
+            heartbeat_limit: Duration::from_secs(10),
+            command_limit: Duration::from_secs(60),
+            max_commands: None,
+            bulk_chunks: 4,
+            // To be measured on a GPU: a copy is to last long beside the way of its command and its answer.
+            bulk_chunk_bytes: 4 << 20,
+        }
     }
 }
 
@@ -161,6 +186,7 @@ impl Device for CudaDevice {
 
     fn launch(&self, config: RingConfig) -> Result<Box<dyn Ring>, Error> {
         config.check("cuda.launch")?;
+        self.config.check("cuda.launch")?;
         Ok(Box::new(CudaRing::launch(&self.gpu, config, self.config, &self.kernels)?))
     }
 }

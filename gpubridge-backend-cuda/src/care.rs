@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use gpubridge_abstractions::{Completions, Error, ErrorKind, Opcode};
 
 use crate::kernels::KernelSlots;
-use crate::parameters::{AT_WORK, AtWork, EXECUTORS_MAX, HEARTBEAT, Request, ZERO_BYTES};
+use crate::parameters::{AT_WORK, AtWork, COPY_IN, COPY_OUT, EXECUTORS_MAX, HEARTBEAT, Request, ZERO_BYTES};
 use crate::results::RESTART;
 use crate::ring::Core;
 
@@ -111,7 +111,12 @@ impl Care {
     pub(crate) fn watch_beside(&mut self, stream: usize, request: Request) {
         let Request { lane, slot, variant, .. } = request;
         let Some((sequence, command)) = self.core.completions[lane as usize].unanswered(slot as usize) else { return };
-        let opcode = if variant == ZERO_BYTES { Opcode::Bind } else { Opcode::Compute };
+        let opcode = match variant {
+            ZERO_BYTES => Opcode::Bind,
+            COPY_IN => Opcode::WriteBulk,
+            COPY_OUT => Opcode::ReadBulk,
+            _ => Opcode::Compute,
+        };
         // Its place may have been passed over already, and its grain with it.
         let grain = command.map(|command| command.grain);
         let what = name(&self.kernels, opcode as u8, variant as u16, grain, lane);

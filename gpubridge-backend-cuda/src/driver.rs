@@ -5,6 +5,7 @@
 //! end.
 #![expect(unsafe_code, reason = "foreign functions: this module is where the backend calls the driver")]
 
+mod copy;
 mod link;
 pub(crate) mod nvrtc;
 
@@ -456,7 +457,7 @@ pub(crate) struct PinnedMemory {
 
 // SAFETY: the memory is not bound to a thread.
 unsafe impl Send for PinnedMemory {}
-// SAFETY: the bytes are reached through `crate::words` alone, as atomics.
+// SAFETY: the bytes are reached through `crate::words` alone, as atomics, and `crate::bulk`, by one thread at a time.
 unsafe impl Sync for PinnedMemory {}
 
 impl PinnedMemory {

@@ -179,6 +179,10 @@ impl Gpu {
         let sides = (0..SIDES).map(|_| context.stream()).collect::<Result<_, _>>()?;
         let idle_streams = (0..RINGS_AT_ONCE).map(|_| context.urgent_stream()).collect::<Result<_, _>>()?;
         let sample = context.allocate(RECORD_BYTES)?;
+        // A copy each way, as each kernel: whatever the first one waits for is done before there is a ring.
+        let pinned = context.allocate_pinned(RECORD_BYTES)?;
+        utility.copy(pinned.address(), sample.address(), RECORD_BYTES)?;
+        utility.copy(sample.address(), pinned.address(), RECORD_BYTES)?;
         let trial = Trial { stream: &utility, record: &sample, ring_threads };
         let program = Program::of_the_library(&context, trial)?;
         // Half of what fits: the other half is left to work beside the rings.
@@ -382,10 +386,12 @@ impl Gpu {
     }
 
     /// Where the host sees a part of page-locked memory.
-    pub(crate) fn host_of(&self, part: &Part) -> Option<std::ptr::NonNull<u8>> {
+    pub(crate) fn host_of(&self, part: &Part) -> Result<std::ptr::NonNull<u8>, Error> {
         let memory = self.memory.lock();
-        let (pinned, offset) = memory.pinned.pinned(part.address)?;
-        pinned.host_at(offset)
+        let there = memory.pinned.pinned(part.address);
+        there.and_then(|(pinned, offset)| pinned.host_at(offset)).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidState, "cuda.launch", "page-locked memory has no address in the host")
+        })
     }
 }
 

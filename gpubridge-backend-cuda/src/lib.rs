@@ -17,6 +17,7 @@
 mod arena;
 mod attendant;
 mod backend;
+mod bulk;
 mod care;
 mod driver;
 mod gpu;

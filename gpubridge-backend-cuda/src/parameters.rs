@@ -58,21 +58,25 @@ pub(crate) struct Parameters {
     pub(crate) requests_max: u32,
     /// After how many commands a block ends by itself; 0 for never.
     pub(crate) max_commands: u32,
+    /// Chunks of bulk staging, and bytes of each.
+    pub(crate) bulk: [u32; 2],
 }
 
 /// Eight-byte words of the ring's parameters.
-const PARAMETER_WORDS: usize = 3 * LANES_MAX + 4 + 4 + 2 * ARENAS_MAX;
+const PARAMETER_WORDS: usize = 3 * LANES_MAX + 4 + 5 + 2 * ARENAS_MAX;
 
 impl Parameters {
     /// As the kernel takes them, with the memory that there is now.
     pub(crate) fn to_words(self, arenas: &[[u64; 2]]) -> [u64; PARAMETER_WORDS] {
         let RingConfig { lanes, slots, staging_bytes, allocations } = self.config;
         let pair = |low: u32, high: u32| u64::from(low) | u64::from(high) << 32;
+        let [chunks, chunk_bytes] = self.bulk;
         let counts = [
             pair(lanes, slots),
             pair(staging_bytes / 8, allocations),
             pair(self.requests_max, arenas.len() as u32),
             pair(self.max_commands, 0),
+            pair(chunks, chunk_bytes),
         ];
         let mut words = [0; PARAMETER_WORDS];
         let values = self.lanes.into_iter().flatten();
@@ -83,9 +87,17 @@ impl Parameters {
     }
 }
 
-const _: () = assert!(PARAMETER_WORDS * 8 == 2112, "as in ring.cuh");
+const _: () = assert!(PARAMETER_WORDS * 8 == 2120, "as in ring.cuh");
 const _: () = assert!(AT_WORK + EXECUTORS_MAX <= CONTROL_WORDS, "a control word per executor");
 const _: () = assert!(PAYLOAD_WORDS + 1 == SLOT_WORDS, "as in layout.cuh");
+
+/// The variants of a [`Request`] by which a chunk of bulk staging is copied to a block, and a block to a chunk.
+pub(crate) const COPY_IN: u32 = 2;
+pub(crate) const COPY_OUT: u32 = 3;
+/// Words of its command's staging area that say what is to be copied.
+pub(crate) const COPY_ADDRESS: usize = 0;
+pub(crate) const COPY_BYTES: usize = 1;
+pub(crate) const COPY_CHUNK: usize = 2;
 
 /// A command that the device asks the host to launch beside the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -23,6 +23,7 @@ pub(crate) fn device_info(
     let mut capabilities = Capabilities::default().with_memory_types(&[MemoryType::Default, MemoryType::Pinned]);
     capabilities.persistent_kernel = true;
     capabilities.compute = has_kernels;
+    capabilities.bulk_staging = config.has_bulk_staging();
     Ok(DeviceInfo {
         id: format!("cuda:{}", uuid_text(device.uuid()?)),
         index: DeviceIndex(ordinal),

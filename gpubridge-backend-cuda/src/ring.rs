@@ -3,17 +3,18 @@
 mod parking;
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use gpubridge_abstractions::{Error, ErrorKind, Lane, Ring, RingConfig, SharedMemory};
+use gpubridge_abstractions::{BulkStaging, Error, ErrorKind, Lane, Ring, RingConfig, SharedMemory};
 use gpubridge_kernels::ring::layout::LaneLayout;
 use gpubridge_kernels::ring::{HostCompletions, HostLane};
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use crate::attendant;
 use crate::backend::CudaConfig;
+use crate::bulk::BulkChunks;
 use crate::driver::Shape;
 use crate::gpu::{Gpu, Part, RingStream};
 use crate::heap::Kind;
@@ -88,6 +89,9 @@ pub(crate) struct Core {
     pub(crate) control: PinnedWords,
     pub(crate) outbox: PinnedWords,
     pub(crate) records: u64,
+    pub(crate) bulk: Option<Arc<BulkChunks>>,
+    lanes: Vec<Arc<PinnedWords>>,
+    layout: LaneLayout,
     pub(crate) completions: Vec<HostCompletions<Arc<PinnedWords>>>,
     _memory: Part,
     life: Mutex<Life>,
@@ -104,6 +108,11 @@ impl Core {
     pub(crate) fn launch_kernel(&self) -> Result<(), Error> {
         let arguments = self.parameters.to_words(&self.gpu.arenas());
         self.gpu.with_functions(|functions| self.stream.launch(functions.ring, self.shape, true, [&arguments]))
+    }
+
+    /// The words of a command's staging area.
+    pub(crate) fn staging(&self, lane: u32, slot: u32) -> &[AtomicU64] {
+        &self.lanes[lane as usize].words()[self.layout.staging(slot as usize)]
     }
 
     /// Control word `word` of each block.
@@ -311,9 +320,10 @@ impl CudaRing {
             config,
             requests_max,
             max_commands: cuda.max_commands.map_or(0, |most| most.max(1)),
+            bulk: [0; 2],
         };
         let records = memory.address() + sizes.tables;
-        let (mut lanes, mut completions) = (Vec::new(), Vec::new());
+        let (mut words_of, mut hosts) = (Vec::new(), Vec::new());
         for lane in 0..u64::from(config.lanes) {
             let words = Arc::new(PinnedWords::new(gpu, layout.words())?);
             parameters.lanes[lane as usize] = [
@@ -321,17 +331,21 @@ impl CudaRing {
                 memory.address() + lane * u64::from(config.allocations) * BOUND_BYTES,
                 records + lane * u64::from(config.slots) * RECORD_BYTES,
             ];
-            let host = HostLane::new(words, layout, None);
-            completions.push(host.completions());
-            lanes.push(Some(Lane {
-                completions: Arc::new(host.completions()),
-                submitter: Box::new(CudaSubmitter {
-                    lane: host.into_submitter(),
-                    kernels: Arc::clone(kernels),
-                    gpu: Arc::clone(gpu),
-                }),
-            }));
+            words_of.push(Arc::clone(&words));
+            hosts.push(HostLane::new(words, layout, None));
         }
+        let completions = || hosts.iter().map(HostLane::completions).collect::<Vec<_>>();
+        let bulk = BulkChunks::new(gpu, &cuda, completions())?;
+        parameters.bulk = bulk.as_ref().map_or([0; 2], |chunks| [chunks.chunks(), cuda.bulk_chunk_bytes]);
+        let completions = completions();
+        let lane = |(number, host): (usize, HostLane<_>)| {
+            let completions = Arc::new(host.completions());
+            let bulk = bulk.as_ref().map(|chunks| (Arc::clone(chunks), number));
+            let (kernels, gpu) = (Arc::clone(kernels), Arc::clone(gpu));
+            let submitter = Box::new(CudaSubmitter { lane: host.into_submitter(), kernels, gpu, bulk });
+            Some(Lane { submitter, completions })
+        };
+        let lanes = hosts.into_iter().enumerate().map(lane).collect();
         let desired = 1 << 8 | Wanted::Hold as u64;
         let core = Arc::new(Core {
             gpu: Arc::clone(gpu),
@@ -342,6 +356,9 @@ impl CudaRing {
             control,
             outbox,
             records,
+            bulk,
+            lanes: words_of,
+            layout,
             completions,
             _memory: memory,
             life: Mutex::new(Life { desired, count: 1, told: Told::Desired, in_window: false, end: None }),
@@ -386,6 +403,10 @@ impl Ring for CudaRing {
 
     fn take_lane(&self, lane: u32) -> Option<Lane> {
         self.lanes.lock().get_mut(lane as usize)?.take()
+    }
+
+    fn bulk_staging(&self) -> Option<Arc<dyn BulkStaging>> {
+        self.core.bulk.clone().map(|chunks| chunks as Arc<dyn BulkStaging>)
     }
 
     fn activate(&self, deadline: Duration) -> Result<(), Error> {

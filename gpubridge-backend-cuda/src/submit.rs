@@ -5,6 +5,7 @@ use std::sync::Arc;
 use gpubridge_abstractions::{Bind, Command, Opcode, SubmitError, Submitter, Ticket};
 use gpubridge_kernels::ring::HostSubmitter;
 
+use crate::bulk::{BulkChunks, names_chunk};
 use crate::gpu::Gpu;
 use crate::kernels::KernelSlots;
 use crate::words::PinnedWords;
@@ -24,6 +25,8 @@ pub(crate) struct CudaSubmitter {
     pub(crate) lane: HostSubmitter<Arc<PinnedWords>>,
     pub(crate) kernels: Arc<KernelSlots>,
     pub(crate) gpu: Arc<Gpu>,
+    /// The ring's chunks, and the number under which they know the lane.
+    pub(crate) bulk: Option<(Arc<BulkChunks>, usize)>,
 }
 
 impl CudaSubmitter {
@@ -49,11 +52,23 @@ impl CudaSubmitter {
 impl Submitter for CudaSubmitter {
     #[inline]
     fn try_submit(&mut self, command: &Command, staged: &[u8]) -> Result<Ticket, SubmitError> {
-        let told = self.told(command);
-        self.lane.try_submit(&told, staged)
+        let mut told = self.told(command);
+        match &self.bulk {
+            Some((chunks, lane)) if names_chunk(command) => {
+                let host = &mut self.lane;
+                chunks.submit(*lane, &mut told, |command| host.try_submit(command, staged))
+            }
+            _ => self.lane.try_submit(&told, staged),
+        }
     }
 
     fn try_submit_run(&mut self, commands: &[Command], tickets: &mut Vec<Ticket>) -> Result<(), SubmitError> {
+        if commands.iter().any(names_chunk) {
+            return commands.iter().try_for_each(|command| {
+                tickets.push(self.try_submit(command, &[])?);
+                Ok(())
+            });
+        }
         let mut run = [Command::new(Opcode::Skip, 0, [0; 7]); RUN];
         for commands in commands.chunks(RUN) {
             for (told, command) in run.iter_mut().zip(commands) {

@@ -8,7 +8,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
-use gpubridge_abstractions::{Error, ErrorKind, SharedMemory};
+use gpubridge_abstractions::{Error, SharedMemory};
 
 use crate::gpu::{Gpu, Part};
 use crate::heap::Kind;
@@ -30,9 +30,7 @@ impl PinnedWords {
     /// `count` words.
     pub(crate) fn new(gpu: &Arc<Gpu>, count: usize) -> Result<Self, Error> {
         let part = gpu.take(Kind::Pinned, count as u64 * 8)?;
-        let first = gpu.host_of(&part).map(NonNull::cast::<AtomicU64>).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidState, "cuda.launch", "page-locked memory has no address in the host")
-        })?;
+        let first = gpu.host_of(&part)?.cast::<AtomicU64>();
         Ok(Self { part, first, count })
     }
 

@@ -42,5 +42,5 @@ pub use park::{wait, wait_until};
 pub use registry::{AUTO, BACKEND_VARIABLE, BackendDevices, BackendRegistry, Selection};
 pub use resident::{
     Answered, Batch, BatchCall, Call, Compute, Operation, Read, ResidentMemory, ResidentMemoryConfig,
-    RestoredAllocation, SessionId, Write,
+    RestoredAllocation, SessionId, Write, WriteChunk,
 };

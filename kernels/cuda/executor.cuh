@@ -181,6 +181,8 @@ private:
         case OPCODE_READ: return read(command);
         case OPCODE_READ_INLINE: return read_inline(command);
         case OPCODE_COMPUTE: return compute(command);
+        case OPCODE_WRITE_BULK: return bulk(command, COPY_IN);
+        case OPCODE_READ_BULK: return bulk(command, COPY_OUT);
         default: return STATUS_UNKNOWN_OPCODE;
         }
     }
@@ -198,25 +200,16 @@ private:
     // By one lane. Another executor may bind the slot meanwhile: what was read of it counts if it stayed as it was.
     GB_MEMBER u32 look_up(Name name, u32 grain, u32 at) {
         if (name.index >= ring.allocations) return STATUS_UNKNOWN_ALLOCATION;
-        const Bound *bound = &ring.lanes[lane].table[name.index];
-        u32 version = load_acquire_block(&bound->version);
-        u64 size_bytes = load_acquire_block(half(&bound->size_bytes, 0)) |
-                         u64(load_acquire_block(half(&bound->size_bytes, 1))) << 32;
-        u64 address =
-            load_acquire_block(half(&bound->address, 0)) | u64(load_acquire_block(half(&bound->address, 1))) << 32;
-        u32 generation = load_acquire_block(&bound->generation);
-        u32 owner = load_acquire_block(&bound->owner);
-        bool changed = version % 2 == 1 || load_acquire_block(&bound->version) != version;
-        if (changed || size_bytes == 0 || generation != name.generation) return STATUS_UNKNOWN_ALLOCATION;
-        if (owner != grain) return STATUS_NOT_OWNER;
+        Bound bound;
+        bool whole = ring.lanes[lane].table[name.index].read(bound);
+        if (!whole || bound.size_bytes == 0 || bound.generation != name.generation) return STATUS_UNKNOWN_ALLOCATION;
+        if (bound.owner != grain) return STATUS_NOT_OWNER;
         // The block's memory may have gone back to the driver while the name stayed bound.
-        if (!is_memory(address, size_bytes)) return STATUS_UNKNOWN_ALLOCATION;
-        hall.address[index][at] = address;
-        hall.size_bytes[index][at] = size_bytes;
+        if (!is_memory(bound.address, bound.size_bytes)) return STATUS_UNKNOWN_ALLOCATION;
+        hall.address[index][at] = bound.address;
+        hall.size_bytes[index][at] = bound.size_bytes;
         return STATUS_OK;
     }
-
-    GB_MEMBER static const u32 *half(const u64 *word, u32 which) { return reinterpret_cast<const u32 *>(word) + which; }
 
     GB_MEMBER u32 bind(const Command &command) {
         Name name = Name::of(command.payload(0));
@@ -254,25 +247,7 @@ private:
         // What was written through the name before comes before what another lane will do with the block.
         fence_device();
         sync_warp();
-        if (rank() == 0) {
-            Bound *bound = &ring.lanes[lane].table[name.index];
-            // Two executors may bind one slot at once.
-            while (atomic_add(&bound->claims, 1) != 0) {
-                atomic_add(&bound->claims, u32(-1));
-                spin();
-            }
-            u32 version = load_acquire_block(&bound->version);
-            store_release_block(&bound->version, version + 1);
-            store_release_block(const_cast<u32 *>(half(&bound->address, 0)), u32(address));
-            store_release_block(const_cast<u32 *>(half(&bound->address, 1)), u32(address >> 32));
-            store_release_block(const_cast<u32 *>(half(&bound->size_bytes, 0)), u32(size_bytes));
-            store_release_block(const_cast<u32 *>(half(&bound->size_bytes, 1)), u32(size_bytes >> 32));
-            store_release_block(&bound->generation, name.generation);
-            store_release_block(&bound->owner, owner);
-            store_release_block(&bound->version, version + 2);
-            fence_device();
-            atomic_add(&bound->claims, u32(-1));
-        }
+        if (rank() == 0) ring.lanes[lane].table[name.index].change(address, size_bytes, name.generation, owner);
         sync_warp();
     }
 
@@ -326,6 +301,28 @@ private:
         if (status != STATUS_OK) return status;
         if (rank() < PAYLOAD_WORDS) answer()[rank()] = bytes_at(from, rank(), size_bytes);
         answer_bytes = size_bytes;
+        return STATUS_OK;
+    }
+
+    // Has the host copy between a chunk and a block, by the copy engine. A command that names a chunk has no use for its staging
+    // area otherwise: there the host is told what it cannot see.
+    GB_MEMBER u32 bulk(const Command &command, u32 variant) {
+        if (ring.bulk_chunks == 0) return STATUS_UNKNOWN_OPCODE;
+        u8 *first;
+        u32 size_bytes;
+        u32 status = transfer(command, ring.bulk_chunk_bytes, first, size_bytes);
+        u64 chunk = command.payload(TRANSFER_HEADER_WORDS);
+        if (status == STATUS_OK && chunk >= ring.bulk_chunks) status = STATUS_INVALID_ARGUMENT;
+        if (status != STATUS_OK || size_bytes == 0) return status;
+        if (rank() == 0) {
+            u64 *told = words_of(ring, lane).staging(slot);
+            store_system(told + COPY_ADDRESS, reinterpret_cast<u64>(first));
+            store_system(told + COPY_BYTES, size_bytes);
+            store_system(told + COPY_CHUNK, chunk);
+            // No kernel runs that would note it.
+            ring.lanes[lane].records[slot].started_ns = nanoseconds();
+        }
+        begin_beside(command, variant, false, Call{}, size_bytes);
         return STATUS_OK;
     }
 
@@ -480,6 +477,8 @@ private:
         slot = of_slot;
         u64 header = record.command[0];
         u32 device_time_ns = record.device_time_ns;
+        // What the copy engine wrote to the host's memory is there before the header that says so.
+        if (rank() == 0 && (u32(header >> OPCODE_SHIFT) & OPCODE_MASK) == OPCODE_READ_BULK) fence_system();
         finish(header, answer_bytes == FAULTED ? STATUS_KERNEL_FAULT : STATUS_OK, device_time_ns);
     }
 

@@ -27,6 +27,8 @@ constexpr u32 OPCODE_WRITE_INLINE = 4;
 constexpr u32 OPCODE_READ = 5;
 constexpr u32 OPCODE_READ_INLINE = 6;
 constexpr u32 OPCODE_COMPUTE = 7;
+constexpr u32 OPCODE_WRITE_BULK = 8;
+constexpr u32 OPCODE_READ_BULK = 9;
 
 constexpr u32 STATUS_OK = 0;
 constexpr u32 STATUS_UNKNOWN_OPCODE = 1;

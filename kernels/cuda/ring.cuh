@@ -5,6 +5,7 @@
 // lies in device memory and outlives a launch: a ring may be parked, and launched again over the same memory.
 #pragma once
 
+#include "bound.cuh"
 #include "call.cuh"
 #include "layout.cuh"
 
@@ -14,17 +15,6 @@ constexpr u32 EXECUTORS_MAX = 15;
 constexpr u32 LANES_MAX = 64;
 constexpr u32 ARENAS_MAX = 32;
 
-// What a slot of a lane's allocation table is bound to. `version` is odd while it changes; `claims` counts who would change it.
-struct alignas(32) Bound {
-    u64 address;
-    u64 size_bytes;
-    u32 generation;
-    u32 owner;
-    u32 version;
-    u32 claims;
-};
-
-constexpr u32 NOBODY = ~0u;
 constexpr u32 FAULTED = ~0u;
 
 // A command that does not run in the ring at once: it is at work beside it, or waits behind another of its grain. There is
@@ -88,6 +78,9 @@ struct Parameters {
     // After how many commands a block ends by itself, to be launched again, as it does too when it has long had none; 0: never.
     u32 max_commands;
     u32 padding;
+    // Bulk staging in the host's memory: chunks, and bytes of each. None of either: the ring has none.
+    u32 bulk_chunks;
+    u32 bulk_chunk_bytes;
     // The memory that blocks may lie in.
     Range arenas[ARENAS_MAX];
 };
@@ -125,8 +118,15 @@ constexpr u32 REQUEST_WORK_SHIFT = 40;
 constexpr u32 REQUEST_VARIANT_SHIFT = 24;
 constexpr u32 REQUEST_LANE_SHIFT = 16;
 
-// The variant by which a block of memory is zeroed beside the ring; no kernel's.
+// The variants by which a block of memory is zeroed beside the ring, and copied to or from a chunk; no kernel's.
 constexpr u32 ZERO_BYTES = 1;
+constexpr u32 COPY_IN = 2;
+constexpr u32 COPY_OUT = 3;
+
+// Words of a staging area that tell the host what to copy.
+constexpr u32 COPY_ADDRESS = 0;
+constexpr u32 COPY_BYTES = 1;
+constexpr u32 COPY_CHUNK = 2;
 
 // A device time as a completion carries it: 0 would mean that nobody looked.
 GB_DEVICE u32 sampled_ns(u64 took) { return took == 0 ? 1 : took > ~0u ? ~0u : u32(took); }
@@ -203,7 +203,7 @@ struct Hall {
 };
 
 static_assert(sizeof(Bound) == 32 && sizeof(Record) == 256 && sizeof(BlockState) == 576, "as the host reserves");
-static_assert(sizeof(Parameters) == 2112, "as the host writes");
+static_assert(sizeof(Parameters) == 2120, "as the host writes");
 
 constexpr u32 PLACE_LANE_SHIFT = 16;
 constexpr u64 PLACE_CANCELLED = 1ull << 63;

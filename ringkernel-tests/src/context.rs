@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use gpubridge_abstractions::{Backend, Device, DeviceIndex, DeviceInfo};
+use gpubridge_abstractions::{Backend, Capabilities, Device, DeviceIndex, DeviceInfo};
 use gpubridge_kernels::{Kernel, KernelLibrary, library};
 
 use crate::{Needs, counting};
@@ -55,16 +55,24 @@ impl Context {
 
     /// Why cases with these needs cannot run here; `None` if they can.
     pub fn lacks(&self, needs: Needs) -> Option<String> {
-        let compute = self.device.as_ref().is_ok_and(|device| device.capabilities.compute);
+        let can = |what: fn(&Capabilities) -> bool| self.device.as_ref().is_ok_and(|device| what(&device.capabilities));
+        let (compute, bulk) = (can(|can| can.compute), can(|can| can.bulk_staging));
         let missing = match needs {
-            Needs::Compute | Needs::Twins | Needs::CountedCompute if !compute => "needs capability `compute`",
+            Needs::Compute | Needs::Twins | Needs::CountedCompute | Needs::BulkCompute if !compute => {
+                "needs capability `compute`"
+            }
+            Needs::Bulk | Needs::BulkCompute if !bulk => "needs capability `bulk staging`",
             Needs::Twins if self.with_library.is_none() => "needs kernels of the suite's own: `Suite::running_twins`",
             Needs::CountedAllocations | Needs::CountedCompute if !counting::is_installed() => {
                 "needs `ringkernel_tests::count_allocations!()`"
             }
-            Needs::Memory | Needs::Compute | Needs::Twins | Needs::CountedAllocations | Needs::CountedCompute => {
-                return None;
-            }
+            Needs::Memory
+            | Needs::Compute
+            | Needs::Twins
+            | Needs::CountedAllocations
+            | Needs::CountedCompute
+            | Needs::Bulk
+            | Needs::BulkCompute => return None,
         };
         Some(missing.to_owned())
     }

@@ -29,9 +29,10 @@ pub fn capability_table(reports: &[Report]) -> String {
 
 type Describe = fn(Capabilities) -> String;
 
-const CAPABILITIES: [(&str, Describe); 3] = [
+const CAPABILITIES: [(&str, Describe); 4] = [
     ("persistent kernel", |can| yes_or_no(can.persistent_kernel)),
     ("compute", |can| yes_or_no(can.compute)),
+    ("bulk staging", |can| yes_or_no(can.bulk_staging)),
     ("memory types", |can| {
         let honoured = MemoryType::ALL.into_iter().filter(|&memory_type| can.supports_memory(memory_type));
         honoured.map(|memory_type| memory_type.to_string()).collect::<Vec<_>>().join(", ")

@@ -102,7 +102,7 @@ impl Executor {
             Some(Opcode::ReadInline) => self.read(command, &mut inline),
             Some(Opcode::Compute) => Err(Status::UnknownKernel),
             // Hosts pass over slots by themselves; nobody can ask for it.
-            Some(Opcode::Skip) | None => Err(Status::UnknownOpcode),
+            Some(Opcode::Skip | Opcode::WriteBulk | Opcode::ReadBulk) | None => Err(Status::UnknownOpcode),
         };
         let result_bytes = match result_bytes {
             Ok(result_bytes) => result_bytes,

@@ -3,6 +3,7 @@
 //! Prints one line of JSON per result. Exit codes: 0 done, 1 a check did not hold, 2 the step could not be run.
 
 mod beside;
+mod bulk;
 mod coherence;
 mod hazards;
 mod kernels;
@@ -18,7 +19,7 @@ use gpubridge_abstractions::DeviceIndex;
 use gpubridge_backend_cuda::probe;
 use serde_json::{Value, json};
 
-const USAGE: &str = "gpu probe | latency [SECONDS] | coherence [ROUNDS] | beside [MEGABYTES] | hazards [SECONDS] | \
+const USAGE: &str = "gpu probe | latency [SECONDS] | coherence [ROUNDS] | beside [MEGABYTES] | bulk [MEGABYTES] | hazards [SECONDS] | \
                      hazard NAME | kernels [COUNT] | compile MAJOR.MINOR FILE | markdown FILE";
 
 fn main() -> ExitCode {
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         Some("latency") => number(3).map_err(Into::into).and_then(latency::run),
         Some("coherence") => number(100_000).map_err(Into::into).and_then(coherence::run),
         Some("beside") => number(256).map_err(Into::into).and_then(beside::run),
+        Some("bulk") => number(256).map_err(Into::into).and_then(bulk::run),
         Some("hazards") => number(5).map_err(Into::into).and_then(hazards::run_all),
         Some("kernels") => number(100).map_err(Into::into).and_then(kernels::run),
         Some("compile") => kernels::compile(&words[1..]),

@@ -94,6 +94,17 @@ pub const HAZARDS: &[Hazard] = &[
         },
     },
     Hazard {
+        name: "cuMemcpyAsync, page-locked",
+        call: |s| {
+            let host = s.pinned as u64;
+            raw_call!(
+                raw::cuMemcpyAsync(s.device, host, BYTES, s.stream),
+                raw::cuMemcpyAsync(host, s.device, BYTES, s.stream),
+                raw::cuStreamSynchronize(s.stream)
+            )
+        },
+    },
+    Hazard {
         name: "cuMemcpyHtoDAsync, pageable",
         call: |s| {
             let from = s.pageable.as_ptr().cast();

@@ -104,6 +104,44 @@ impl Launches {
     }
 }
 
+/// The copy engine by itself: page-locked memory of the host and memory of the device, copied whole and waited for.
+#[derive(Debug)]
+pub struct Copies {
+    stream: Stream,
+    host: Part,
+    device: Part,
+}
+
+impl Copies {
+    /// Of so many bytes, on the device with this index.
+    ///
+    /// # Errors
+    /// Those of [`Backend::open`]; `OutOfMemory`.
+    pub fn new(index: DeviceIndex, size_bytes: u64) -> Result<Self, Error> {
+        let gpu = Gpu::open(Driver::load()?, index.0)?;
+        let stream = gpu.context.stream()?;
+        Ok(Self { stream, host: gpu.take(Kind::Pinned, size_bytes)?, device: gpu.take(Kind::Device, size_bytes)? })
+    }
+
+    /// Copies to the device, once.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    pub fn to_device(&self) -> Result<(), Error> {
+        self.stream.copy(self.device.address(), self.host.address(), self.host.size_bytes())?;
+        self.stream.wait()
+    }
+
+    /// Copies to the host, once.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    pub fn to_host(&self) -> Result<(), Error> {
+        self.stream.copy(self.host.address(), self.device.address(), self.host.size_bytes())?;
+        self.stream.wait()
+    }
+}
+
 /// What a call did while a ring ran.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {

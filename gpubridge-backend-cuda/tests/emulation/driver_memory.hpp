@@ -78,6 +78,16 @@ static CUresult transfer(const char *call, std::initializer_list<CUdeviceptr> ad
     });
 }
 
+// Between addresses of the device's or of page-locked memory. From and to other memory the driver copies by way of its own, for
+// which it may wait.
+EMULATED_API CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, void *stream) {
+    if (bound && (!bound->memory.holds(uintptr_t(to), bytes) || !bound->memory.holds(uintptr_t(from), bytes))) {
+        entered = __func__;
+        bound->must_not_wait(" of pageable memory");
+    }
+    return transfer(__func__, {to, from}, bytes, stream, false, [=] { std::memmove(pointer(to), pointer(from), bytes); });
+}
+
 // Whether the host's memory came from cuMemHostAlloc; the driver copies from and to other memory by way of its own.
 static bool is_pinned(const void *host, size_t bytes) {
     return bound && bound->memory.holds(Memory::Kind::Host, reinterpret_cast<uintptr_t>(host), bytes);

@@ -7,6 +7,7 @@
 mod emulation;
 
 mod bounded;
+mod bulk;
 mod device;
 mod errors;
 mod held;
@@ -24,6 +25,6 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Those that wait for long come first: others run meanwhile.
     let slow = [users::CASES, windows::CASES, sweep::CASES, bounded::CASES, stops::CASES].concat();
-    let quick = [errors::CASES, lost::CASES, stuck::CASES, held::CASES, shared::CASES].concat();
+    let quick = [errors::CASES, lost::CASES, stuck::CASES, held::CASES, shared::CASES, bulk::CASES].concat();
     program::main(&[slow, quick].concat())
 }

@@ -5,8 +5,8 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gpubridge_abstractions::{
-    Backend, Completion, Device, DeviceSlot, Error, ErrorKind, MemoryType, Opcode, RingConfig, Status, SubmitError,
-    Ticket,
+    Backend, Command, Completion, Device, DeviceSlot, Error, ErrorKind, MemoryType, Opcode, RingConfig, Status,
+    SubmitError, Ticket, Transfer,
 };
 use ringkernel_tests::lane::{Driver, GRAIN, bind, echo, transfer, write_word};
 
@@ -67,6 +67,14 @@ fn work(device: &Arc<dyn Device>) -> Result<(), Failed> {
     ring.activate(SOON)?;
     run(&mut lane, |lane| lane.try_submit(&bind(GRAIN, slot, buffer.address(), MIB, MIB), &[]))?;
     run(&mut lane, |lane| lane.try_submit(&write_word(slot, 8, 77), &[]))?;
+    let staging = ring.bulk_staging().expect("a ring on CUDA has bulk staging");
+    let mut chunk = staging.take().expect("all are free");
+    chunk.write(&[9; 64]);
+    for opcode in [Opcode::WriteBulk, Opcode::ReadBulk] {
+        let copy = Transfer { slot, offset_bytes: 512, size_bytes: 64 };
+        let payload = copy.to_payload([u64::from(chunk.number()), 0, 0, 0]);
+        run(&mut lane, |lane| lane.try_submit(&Command::new(opcode, GRAIN, payload), &[]))?;
+    }
     // Does not fit beside what there is: the ring is parked for it.
     let large = device.reserve(65 * MIB, MemoryType::Pinned)?;
     run(&mut lane, |lane| lane.try_submit(&echo(GRAIN, 5), &[]))?;

@@ -1,19 +1,18 @@
 //! A call: one operation on its way through the ring.
 
-use std::fmt::Debug;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use gpubridge_abstractions::{Command, Completion, Error, Status, Taken, Ticket};
+use gpubridge_abstractions::{BulkStaging, Completion, Error, Status, Taken, Ticket};
 
 use super::ResidentMemory;
-use super::lane::Counters;
+use super::operation::{Operation, Timing};
 use super::refusal::Refusal;
-use super::session::{Allocations, Session, SessionId, Turn};
-use crate::kernel_cache::LaneKernels;
+use super::session::{SessionId, Turn};
 use crate::park::thread_waker;
 
 /// Looks at the answer between two looks at the clock.
@@ -22,61 +21,6 @@ const SPINS_PER_LOOK: u32 = 64;
 const SPIN: Duration = Duration::from_micros(20);
 /// One call in this many has its latency recorded.
 const SAMPLE: u64 = 16;
-
-/// When a call was made and answered.
-#[derive(Clone, Copy, Debug)]
-pub struct Timing {
-    pub(crate) started: Instant,
-    pub(crate) ended: Instant,
-}
-
-impl Timing {
-    /// Microseconds from start to end.
-    pub(crate) fn total_us(&self) -> f64 {
-        self.ended.saturating_duration_since(self.started).as_secs_f64() * 1e6
-    }
-}
-
-/// An operation on the data plane: write, read or compute. It may take several commands, one after the other; they are
-/// one turn of their grain.
-pub trait Operation: Unpin + Debug {
-    /// What it answers with.
-    type Response;
-
-    /// Begins anew.
-    fn restart(&mut self);
-
-    /// Writes its next command, checked against what its session holds; the command names the grain already.
-    // In place, here and wherever commands and answers pass: what is moved on is read before its parts have left the
-    // store buffer, and then waits for all of it.
-    fn command(
-        &mut self,
-        allocations: &Allocations,
-        kernels: &mut LaneKernels,
-        staging_bytes: usize,
-        command: &mut Command,
-    ) -> Result<(), Refusal>;
-
-    /// The bytes that go with the command.
-    fn staged(&self) -> &[u8];
-
-    /// The command was submitted: counts it. Returns whether it was the last one.
-    fn submitted(&mut self, session: &mut Session, counters: &mut Counters) -> bool;
-
-    /// Where the staged bytes of the answer go.
-    fn landing(&mut self) -> &mut [u8];
-
-    /// The answer to the command. Returns whether it was the last one.
-    fn answered(&mut self, completion: &Completion) -> bool;
-
-    /// The response: to the last answer, or to why there is none.
-    fn respond(
-        &mut self,
-        memory: &ResidentMemory,
-        timing: Timing,
-        answer: Result<Completion, Refusal>,
-    ) -> Result<Self::Response, Error>;
-}
 
 /// How far a call is.
 enum Progress {
@@ -155,7 +99,8 @@ impl<'m, O: Operation> Call<'m, O> {
     /// The same with another deadline than the configured one. It counts from when the call was made.
     ///
     /// # Behavior
-    /// - **timeout**: When it passes the call ends with `Timeout`; the device keeps the staging until it has answered.
+    /// - **timeout**: When it passes the call ends with `Timeout`; the device keeps the staging, a slot's or a chunk, until it
+    ///   has answered.
     /// - **wakes**: It wakes whoever waits: a parked thread, a task, a call before a full lane.
     pub fn with_deadline(mut self, deadline: Duration) -> Self {
         self.deadline = deadline;
@@ -265,22 +210,41 @@ impl<'m, O: Operation> Call<'m, O> {
                 return stopped;
             }
             match self.take() {
-                Progress::Piece => {}
+                // A piece in bulk is a large copy of this thread's: a poll is not to make one after the other.
+                Progress::Piece if self.bulk().is_none() => {}
                 progress => return progress,
             }
         }
     }
 
+    /// What the operation takes bulk staging from, if it does.
+    #[inline]
+    fn bulk(&self) -> Option<&'m Arc<dyn BulkStaging>> {
+        self.memory.bulk.as_ref().filter(|_| self.operation.is_bulk())
+    }
+
     /// Submits the next command, compiling its kernel first if need be; otherwise says why not.
     #[inline]
     fn submit(&mut self) -> Option<Progress> {
+        let bulk = self.bulk();
+        // Nothing is staged by who cannot have the turn yet: its chunks would be of use to nobody.
+        if bulk.is_some() && !self.has_turn && self.memory.is_busy(self.session) {
+            return Some(Progress::Blocked);
+        }
         loop {
+            if let Some(bulk) = bulk {
+                self.operation.stage(bulk);
+            }
             let turn = Turn { id: self.turn, held: self.has_turn, started: self.started, deadline: self.deadline };
             match self.memory.submit(self.session, &mut self.operation, turn) {
                 Ok((ticket, last)) => {
                     self.ticket = Some(ticket);
                     self.has_turn = !last;
                     self.submitted_whole = last;
+                    // While the device is at work.
+                    if let Some(bulk) = bulk {
+                        self.operation.stage(bulk);
+                    }
                     return None;
                 }
                 Err(Refusal::Uncompiled(spec)) => {
@@ -333,11 +297,12 @@ impl<'m, O: Operation> Call<'m, O> {
         if self.operation.answered(&completion) { Progress::Done(Ok(completion)) } else { Progress::Piece }
     }
 
-    /// Ends the call without an answer. Its turn is given up here, not when the call is dropped: whoever keeps a call
-    /// that has failed holds nobody up.
+    /// Ends the call without an answer. Its turn and its chunks are given up here, not when the call is dropped: whoever
+    /// keeps a call that has failed holds nobody up.
     #[cold]
     fn fail(&mut self, refusal: Refusal) -> Progress {
         self.give_up();
+        self.operation.restart();
         Progress::Done(Err(refusal))
     }
 
@@ -398,6 +363,7 @@ impl<'m, O: Operation> Call<'m, O> {
         };
         // The answer of a refusal is an error, except where the response itself carries the failure.
         self.give_up();
+        self.operation.restart();
         Err(refusal.into_error("call"))
     }
 

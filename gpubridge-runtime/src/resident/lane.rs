@@ -9,7 +9,7 @@ use gpubridge_abstractions::{
     ErrorKind, Lane, MemoryType, Opcode, PAYLOAD_WORDS, RingConfig, Ticket,
 };
 
-use super::call::Operation;
+use super::operation::Operation;
 use super::operations::{compute_command, count_compute};
 use super::producer::Producer;
 use super::refusal::Refusal;

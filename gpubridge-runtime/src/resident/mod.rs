@@ -13,16 +13,19 @@
 
 mod allocate;
 mod batch;
+mod bulk;
 mod call;
 mod lane;
 mod lifecycle;
 #[cfg(test)]
 mod model;
+mod operation;
 mod operations;
 mod producer;
 mod refusal;
 mod report;
 mod session;
+mod transfers;
 mod wait;
 
 use std::num::NonZeroUsize;
@@ -30,18 +33,20 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{
-    AllocationId, ComputeMessage, Device, DeviceIndex, Envelope, Error, ErrorKind, KernelSpec, MemoryType, ReadMessage,
-    Ring, RingConfig, Ticket, WriteMessage,
+    AllocationId, BulkStaging, Chunk, ComputeMessage, Device, DeviceIndex, Envelope, Error, ErrorKind, KernelSpec,
+    MemoryType, ReadMessage, Ring, RingConfig, Ticket, WriteMessage,
 };
 
 pub use allocate::RestoredAllocation;
 pub use batch::{Answered, Batch, BatchCall};
-pub use call::{Call, Operation};
+pub use call::Call;
 use lane::{Budget, Chunks, DeviceSlots, Generations, LaneGuards, LaneHost, LaneState};
-pub use operations::{Compute, Read, Write};
+pub use operation::Operation;
+pub use operations::Compute;
 use refusal::Refusal;
 pub use session::SessionId;
 use session::Turn;
+pub use transfers::{Read, Write, WriteChunk};
 use wait::{Driver, Waiters};
 
 use crate::clock::Clock;
@@ -100,6 +105,7 @@ pub struct ResidentMemory {
     // Dropped in this order: the driver looks at lanes, lanes hold memory that the ring uses.
     driver: Driver,
     ring: Box<dyn Ring>,
+    bulk: Option<Arc<dyn BulkStaging>>,
     lanes: Box<[LaneHost]>,
     kernels: Arc<KernelCache>,
     budget: Arc<Budget>,
@@ -160,7 +166,20 @@ impl ResidentMemory {
         ring.activate(config.lifecycle_deadline)?;
         let may_spin = std::thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);
         let device_index = device.info().index;
-        Ok(Self { driver, ring, lanes, kernels, budget, device, device_index, config, clock: Clock::new(), may_spin })
+        let bulk = ring.bulk_staging();
+        Ok(Self {
+            driver,
+            ring,
+            bulk,
+            lanes,
+            kernels,
+            budget,
+            device,
+            device_index,
+            config,
+            clock: Clock::new(),
+            may_spin,
+        })
     }
 
     /// What was granted.
@@ -207,13 +226,17 @@ impl ResidentMemory {
     /// - **others-go-on**: While a long transfer waits, other sessions of its lane go on.
     /// - **owner**: A handle works for its own session only.
     /// - **takes-no-memory**: Nothing is allocated on the host, by the caller or the device.
+    /// - **either-route**: A transfer of 64 KiB or more goes by the ring's bulk staging, where it has any, and every other by
+    ///   the slots' staging; the same bytes arrive, in the same order with whatever else its session does.
+    /// - **no-chunk**: One that finds all chunks in use goes on by slots: nobody waits for a chunk, so a call that is kept and
+    ///   not polled keeps those it has and holds nobody back.
     ///
     /// # Errors
     /// `InvalidState` without a session; `NotFound` for an allocation that is not live in it; `InvalidArgument` for
     /// bytes beyond the allocation or the staging; `Timeout`, `Cancelled`, `DeviceLost`.
     ///
-    /// Blocking: never, before it is waited for. Allocates: no. Ordering: one turn of the session, taken when it is
-    /// first polled, waited for or posted.
+    /// Blocking: never, before it is waited for; in bulk a poll copies some pieces of up to 2 MiB between the caller's memory
+    /// and chunks. Allocates: no. Ordering: one turn of the session, taken when it is first polled, waited for or posted.
     pub fn write<'m, 'd: 'm>(
         &'m self,
         session: SessionId,
@@ -233,6 +256,30 @@ impl ResidentMemory {
         staging: &'d [u8],
     ) -> Call<'m, Write<'d>> {
         Call::new(self, session, message.envelope.request_id.0, made, Write::new(message, staging))
+    }
+
+    /// A free chunk of the ring's bulk staging, to be filled in place for [`ResidentMemory::write_chunk`]; `None` when all are
+    /// in use, or the ring has none.
+    ///
+    /// Blocking: never. Allocates: no.
+    pub fn chunk(&self) -> Option<Chunk> {
+        Arc::clone(self.bulk.as_ref()?).take()
+    }
+
+    /// Writes the first bytes of a chunk into an allocation: [`ResidentMemory::write`] without a copy on the host. The message's
+    /// staged range begins at 0.
+    ///
+    /// # Behavior
+    /// - **in-place**: What its holder put into the chunk arrives, in turn with all else that the session does.
+    /// - **of-this-ring**: A chunk of another memory's ring is refused.
+    ///
+    /// # Errors
+    /// As [`ResidentMemory::write`].
+    ///
+    /// Blocking, allocating and ordering: as [`ResidentMemory::write`], without copying.
+    pub fn write_chunk(&self, session: SessionId, message: &WriteMessage, chunk: Chunk) -> Call<'_, WriteChunk> {
+        let operation = WriteChunk::new(message, chunk, self.bulk.as_ref());
+        Call::new(self, session, message.envelope.request_id.0, Instant::now(), operation)
     }
 
     /// Reads from an allocation into a range of `staging`.
@@ -344,6 +391,11 @@ impl ResidentMemory {
         let submitted = lane.submit_turn(id, operation, turn)?;
         lane.producer.doorbell();
         Ok(submitted)
+    }
+
+    /// Whether another operation in pieces has the session's turn.
+    fn is_busy(&self, id: SessionId) -> bool {
+        self.lane(id).lock().sessions.find(id).is_ok_and(|session| !session.turn_is_free())
     }
 
     /// Gives the turn of an operation in pieces to whoever is next.

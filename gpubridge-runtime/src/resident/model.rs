@@ -13,9 +13,9 @@ use gpubridge_abstractions::{
 };
 use shuttle::thread;
 
-use super::call::Operation;
 use super::lane::LaneState;
-use super::operations::Write;
+use super::operation::Operation;
+use super::transfers::Write;
 use super::{ResidentMemory, ResidentMemoryConfig, SessionId};
 
 const ITERATIONS: usize = 1000;

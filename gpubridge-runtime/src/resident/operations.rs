@@ -1,223 +1,17 @@
-//! The operations of the data plane: each a message, encoded as commands of the ring.
+//! Computations: messages that become one command each.
 
 use gpubridge_abstractions::{
     AllocationId, BufferUse, CallShape, Command, Completion, Compute as ComputeCommand, ComputeMessage,
-    ComputeResponse, DeviceSlot, Envelope, Error, InlineResult, Opcode, PAYLOAD_BYTES, PAYLOAD_WORDS, ReadMessage,
-    ReadResponse, RequestId, Scalars, StagedRange, Transfer, WriteMessage, WriteResponse,
+    ComputeResponse, DeviceSlot, Envelope, Error, InlineResult, Opcode, RequestId, Scalars,
 };
 
 use super::ResidentMemory;
-use super::call::{Call, Operation, Timing};
+use super::call::Call;
 use super::lane::Counters;
+use super::operation::{Operation, Timing};
 use super::refusal::Refusal;
 use super::session::{Allocation, Allocations, Session};
 use crate::kernel_cache::LaneKernels;
-
-/// Writes staged bytes into an allocation.
-#[derive(Debug)]
-pub struct Write<'d> {
-    message: WriteMessage,
-    data: Result<&'d [u8], Refusal>,
-    /// Bytes answered for, and bytes of the piece under way.
-    done: usize,
-    piece: usize,
-    device_ns: u64,
-}
-
-impl<'d> Write<'d> {
-    pub(crate) fn new(message: &WriteMessage, staging: &'d [u8]) -> Self {
-        let range = staged(message.staged, message.size_bytes, staging.len());
-        Self { message: *message, data: range.map(|range| &staging[range]), done: 0, piece: 0, device_ns: 0 }
-    }
-
-    fn bytes(&self) -> &'d [u8] {
-        self.data.unwrap_or_default()
-    }
-
-    fn is_inline(&self) -> bool {
-        self.bytes().len() <= Transfer::INLINE_WRITE_BYTES
-    }
-}
-
-impl Operation for Write<'_> {
-    type Response = WriteResponse;
-
-    fn restart(&mut self) {
-        (self.done, self.piece, self.device_ns) = (0, 0, 0);
-    }
-
-    #[inline]
-    fn command(
-        &mut self,
-        allocations: &Allocations,
-        _: &mut LaneKernels,
-        staging_bytes: usize,
-        command: &mut Command,
-    ) -> Result<(), Refusal> {
-        let data = self.data?;
-        let transfer =
-            Piece { id: self.message.allocation, offset_bytes: self.message.offset_bytes, data_bytes: data.len() };
-        let allocation = transfer.check(allocations)?;
-        let slot = allocation.device_slot;
-        self.piece = (data.len() - self.done).min(staging_bytes);
-        let piece = transfer.payload(slot, self.done, self.piece);
-        if self.is_inline() {
-            let mut bytes = [0; Transfer::INLINE_WRITE_BYTES];
-            bytes[..data.len()].copy_from_slice(data);
-            let (words, _) = bytes.as_chunks::<8>();
-            let inline = std::array::from_fn(|i| u64::from_le_bytes(words[i]));
-            (command.opcode, command.payload) = (Opcode::WriteInline as u8, piece.to_payload(inline));
-        } else {
-            (command.opcode, command.payload) = (Opcode::Write as u8, piece.to_payload([0; 4]));
-        }
-        Ok(())
-    }
-
-    #[inline]
-    fn staged(&self) -> &[u8] {
-        if self.is_inline() { &[] } else { &self.bytes()[self.done..self.done + self.piece] }
-    }
-
-    #[inline]
-    fn submitted(&mut self, session: &mut Session, _: &mut Counters) -> bool {
-        let size_bytes = self.bytes().len();
-        if self.done == 0 {
-            session.tracker.record_write(size_bytes as u64, None);
-        }
-        let last = self.done + self.piece == size_bytes;
-        if last
-            && let Some(allocation) = session.allocations.find_mut(self.message.allocation)
-            && allocation.size_bytes == size_bytes as u64
-        {
-            allocation.contents_lost = false;
-        }
-        last
-    }
-
-    #[inline]
-    fn landing(&mut self) -> &mut [u8] {
-        &mut []
-    }
-
-    #[inline]
-    fn answered(&mut self, completion: &Completion) -> bool {
-        self.done += self.piece;
-        self.device_ns += u64::from(completion.device_time_ns);
-        self.done == self.bytes().len()
-    }
-
-    fn respond(
-        &mut self,
-        memory: &ResidentMemory,
-        timing: Timing,
-        answer: Result<Completion, Refusal>,
-    ) -> Result<WriteResponse, Error> {
-        answer.map_err(|refusal| refusal.into_error("write"))?;
-        let envelope = memory.clock().envelope(timing.ended);
-        let response = WriteResponse::new(envelope, self.message.envelope.request_id, self.done as u64);
-        Ok(WriteResponse { transfer_time_us: sampled_us(self.device_ns), ..response })
-    }
-}
-
-/// Reads bytes of an allocation into the caller's staging.
-#[derive(Debug)]
-pub struct Read<'d> {
-    message: ReadMessage,
-    target: Result<&'d mut [u8], Refusal>,
-    done: usize,
-    piece: usize,
-    device_ns: u64,
-}
-
-impl<'d> Read<'d> {
-    pub(crate) fn new(message: &ReadMessage, staging: &'d mut [u8]) -> Self {
-        let range = staged(message.staged, message.size_bytes, staging.len());
-        Self { message: *message, target: range.map(|range| &mut staging[range]), done: 0, piece: 0, device_ns: 0 }
-    }
-
-    fn size_bytes(&self) -> usize {
-        self.target.as_ref().map_or(0, |target| target.len())
-    }
-
-    fn is_inline(&self) -> bool {
-        self.size_bytes() <= PAYLOAD_BYTES
-    }
-}
-
-impl Operation for Read<'_> {
-    type Response = ReadResponse;
-
-    fn restart(&mut self) {
-        (self.done, self.piece, self.device_ns) = (0, 0, 0);
-    }
-
-    #[inline]
-    fn command(
-        &mut self,
-        allocations: &Allocations,
-        _: &mut LaneKernels,
-        staging_bytes: usize,
-        command: &mut Command,
-    ) -> Result<(), Refusal> {
-        let data_bytes = self.target.as_ref().map_err(|refusal| *refusal)?.len();
-        let transfer = Piece { id: self.message.allocation, offset_bytes: self.message.offset_bytes, data_bytes };
-        transfer.check(allocations)?;
-        let slot = with_contents(allocations, self.message.allocation)?.device_slot;
-        self.piece = (data_bytes - self.done).min(staging_bytes);
-        let opcode = if self.is_inline() { Opcode::ReadInline } else { Opcode::Read };
-        command.opcode = opcode as u8;
-        command.payload = transfer.payload(slot, self.done, self.piece).to_payload([0; 4]);
-        Ok(())
-    }
-
-    #[inline]
-    fn staged(&self) -> &[u8] {
-        &[]
-    }
-
-    #[inline]
-    fn submitted(&mut self, session: &mut Session, _: &mut Counters) -> bool {
-        if self.done == 0 {
-            session.tracker.record_read(self.size_bytes() as u64, None);
-        }
-        self.done + self.piece == self.size_bytes()
-    }
-
-    #[inline]
-    fn landing(&mut self) -> &mut [u8] {
-        if self.is_inline() {
-            return &mut [];
-        }
-        let (done, piece) = (self.done, self.piece);
-        self.target.as_deref_mut().map_or(&mut [], |target| &mut target[done..done + piece])
-    }
-
-    #[inline]
-    fn answered(&mut self, completion: &Completion) -> bool {
-        if self.is_inline()
-            && let Ok(target) = &mut self.target
-        {
-            for (chunk, word) in target.chunks_mut(8).zip(completion.payload) {
-                chunk.copy_from_slice(&word.to_le_bytes()[..chunk.len()]);
-            }
-        }
-        self.done += self.piece;
-        self.device_ns += u64::from(completion.device_time_ns);
-        self.done == self.size_bytes()
-    }
-
-    fn respond(
-        &mut self,
-        memory: &ResidentMemory,
-        timing: Timing,
-        answer: Result<Completion, Refusal>,
-    ) -> Result<ReadResponse, Error> {
-        answer.map_err(|refusal| refusal.into_error("read"))?;
-        let envelope = memory.clock().envelope(timing.ended);
-        let response = ReadResponse::new(envelope, self.message.envelope.request_id, self.done as u64);
-        Ok(ReadResponse { transfer_time_us: sampled_us(self.device_ns), ..response })
-    }
-}
 
 /// Runs a kernel over allocations.
 ///
@@ -373,34 +167,9 @@ impl Call<'_, Compute> {
     }
 }
 
-/// A transfer between an allocation and a staging buffer.
-struct Piece {
-    id: AllocationId,
-    offset_bytes: u64,
-    data_bytes: usize,
-}
-
-impl Piece {
-    /// The allocation, if the transfer stays within it.
-    #[inline]
-    fn check<'a>(&self, allocations: &'a Allocations) -> Result<&'a Allocation, Refusal> {
-        let allocation = allocations.find(self.id).ok_or(Refusal::UnknownAllocation(self.id))?;
-        let (offset_bytes, size_bytes) = (self.offset_bytes, self.data_bytes as u64);
-        let allocation_bytes = allocation.size_bytes;
-        if offset_bytes.checked_add(size_bytes).is_none_or(|end| end > allocation_bytes) {
-            return Err(Refusal::OutOfBounds { offset_bytes, size_bytes, allocation_bytes });
-        }
-        Ok(allocation)
-    }
-
-    fn payload(&self, slot: DeviceSlot, done: usize, piece: usize) -> Transfer {
-        Transfer { slot, offset_bytes: self.offset_bytes + done as u64, size_bytes: piece as u32 }
-    }
-}
-
 /// The allocation, if what is in it is not lost.
 #[inline]
-fn with_contents(allocations: &Allocations, id: AllocationId) -> Result<&Allocation, Refusal> {
+pub(super) fn with_contents(allocations: &Allocations, id: AllocationId) -> Result<&Allocation, Refusal> {
     let allocation = allocations.find(id).ok_or(Refusal::UnknownAllocation(id))?;
     if allocation.contents_lost { Err(Refusal::ContentsLost(id)) } else { Ok(allocation) }
 }
@@ -435,23 +204,7 @@ fn wrong_buffer(uses: [BufferUse; 3], i: usize) -> Refusal {
     Refusal::Call(if uses[i] == BufferUse::None { SURPLUS[i] } else { MISSING[i] })
 }
 
-/// The staged range of a transfer of `size_bytes`.
-fn staged(range: StagedRange, size_bytes: u64, staging_bytes: usize) -> Result<std::ops::Range<usize>, Refusal> {
-    let within = || {
-        let first = usize::try_from(range.offset_bytes).ok()?;
-        let end = first.checked_add(usize::try_from(size_bytes).ok()?)?;
-        (size_bytes <= range.size_bytes && end <= staging_bytes).then_some(first..end)
-    };
-    within().ok_or(Refusal::StagedRange {
-        offset_bytes: range.offset_bytes,
-        size_bytes,
-        staging_bytes: staging_bytes as u64,
-    })
-}
-
 /// Device time in microseconds, if it was taken.
-fn sampled_us(device_ns: u64) -> Option<f64> {
+pub(super) fn sampled_us(device_ns: u64) -> Option<f64> {
     (device_ns > 0).then(|| device_ns as f64 / 1e3)
 }
-
-const _: () = assert!(PAYLOAD_WORDS - Transfer::HEADER_WORDS == 4, "an inline write has four words of data");

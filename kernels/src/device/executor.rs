@@ -110,7 +110,7 @@ impl<M: DeviceMemory> Executor<M> {
             Some(Opcode::WriteInline) => self.write_inline(command),
             Some(Opcode::Read) => self.read(command, staging),
             Some(Opcode::ReadInline) => self.read_inline(command, answer),
-            None => Err(Status::UnknownOpcode),
+            Some(Opcode::WriteBulk | Opcode::ReadBulk) | None => Err(Status::UnknownOpcode),
         };
         done.unwrap_or_else(|status| {
             *answer = Completion::of(status);

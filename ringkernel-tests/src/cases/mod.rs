@@ -52,6 +52,10 @@ pub enum Needs {
     CountedAllocations,
     /// The same and the library's kernels.
     CountedCompute,
+    /// Rings with bulk staging.
+    Bulk,
+    /// The same and the library's kernels.
+    BulkCompute,
 }
 
 /// All cases, area by area.

@@ -2,6 +2,7 @@
 
 pub mod answers;
 pub mod binding;
+pub mod bulk;
 pub mod compute;
 pub mod copies;
 pub mod lifecycle;
@@ -19,6 +20,7 @@ pub const AREAS: &[&[Case]] = &[
     memory::CASES,
     binding::CASES,
     copies::CASES,
+    bulk::CASES,
     compute::CASES,
     ring::CASES,
     order::CASES,

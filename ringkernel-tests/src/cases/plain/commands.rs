@@ -19,7 +19,7 @@ const SLOT: DeviceSlot = DeviceSlot { index: 7, generation: u32::MAX };
 
 /// Goal: the numbers are part of the layout. Method: the table of them, and every byte through `from_number`.
 pub fn opcodes_keep_their_numbers() {
-    const TABLE: [Opcode; 8] = [
+    const TABLE: [Opcode; 10] = [
         Opcode::Skip,
         Opcode::Echo,
         Opcode::Bind,
@@ -28,6 +28,8 @@ pub fn opcodes_keep_their_numbers() {
         Opcode::Read,
         Opcode::ReadInline,
         Opcode::Compute,
+        Opcode::WriteBulk,
+        Opcode::ReadBulk,
     ];
     for number in 0..=u8::MAX {
         assert_eq!(Opcode::from_number(number), TABLE.get(usize::from(number)).copied(), "{number}");

@@ -1,6 +1,7 @@
 //! Resident memory over a device: sessions, requests, the pool, transfers, kernels, calls.
 
 pub mod allocations;
+pub mod bulk;
 pub mod cache;
 pub mod faults;
 pub mod futures;
@@ -21,6 +22,7 @@ pub const AREAS: &[&[Case]] = &[
     sessions::CASES,
     pool::CASES,
     transfers::CASES,
+    bulk::CASES,
     sweep::CASES,
     cache::CASES,
     kernels::CASES,
