@@ -25,6 +25,7 @@ mod kernels;
 mod parameters;
 #[cfg(feature = "probe")]
 pub mod probe;
+mod process;
 mod report;
 mod results;
 mod ring;
@@ -32,3 +33,4 @@ mod submit;
 mod words;
 
 pub use backend::{CudaBackend, CudaConfig};
+pub use process::{end_process_when_lost, exit, loads_eagerly, request_eager_loading};

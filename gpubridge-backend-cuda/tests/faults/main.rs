@@ -8,6 +8,7 @@ mod emulation;
 
 mod bounded;
 mod device;
+mod ending;
 mod errors;
 mod held;
 mod lost;
@@ -23,6 +24,6 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Those that wait for long come first: others run meanwhile.
     let slow = [windows::CASES, sweep::CASES, bounded::CASES, stops::CASES].concat();
-    let quick = [errors::CASES, lost::CASES, stuck::CASES, held::CASES, shared::CASES].concat();
+    let quick = [errors::CASES, lost::CASES, stuck::CASES, ending::CASES, held::CASES, shared::CASES].concat();
     program::main(&[slow, quick].concat())
 }
