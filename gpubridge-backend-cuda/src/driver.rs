@@ -7,6 +7,7 @@
 
 mod copy;
 mod link;
+mod memory;
 pub(crate) mod nvrtc;
 
 use std::ffi::{CStr, c_char, c_int, c_uint, c_void};
@@ -17,9 +18,11 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute, CUresult};
 use gpubridge_abstractions::{Error, ErrorKind};
 
+use crate::process;
 use crate::results::{RESTART, meaning};
 
 pub(crate) use link::{Object, Part};
+pub(crate) use memory::{DeviceMemory, PinnedMemory};
 
 /// The oldest driver that is served, as the driver counts: CUDA 12.0.
 const OLDEST_DRIVER: c_int = 12_000;
@@ -80,6 +83,15 @@ impl Driver {
         // SAFETY: `version` is the out parameter.
         check(unsafe { sys::cuDriverGetVersion(&raw mut version) }, "cuda.load", "reading the driver's version")?;
         Ok(version)
+    }
+
+    /// Whether functions of modules are loaded with their module, not when they are first used.
+    pub(crate) fn loads_eagerly(self) -> Result<bool, Error> {
+        let mut mode = sys::CUmoduleLoadingMode::CU_MODULE_LAZY_LOADING;
+        // SAFETY: the driver is initialised; `mode` is the out parameter, and the driver knows no other modes.
+        let result = unsafe { sys::cuModuleGetLoadingMode(&raw mut mode) };
+        check(result, "cuda.load", "asking how modules are loaded")?;
+        Ok(mode == sys::CUmoduleLoadingMode::CU_MODULE_EAGER_LOADING)
     }
 
     /// How many devices there are.
@@ -177,7 +189,9 @@ impl Context {
     /// States that it did.
     pub(crate) fn lose(&self) {
         // Relaxed: orders nothing.
-        self.lost.store(true, Ordering::Relaxed);
+        if !self.lost.swap(true, Ordering::Relaxed) {
+            process::device_is_lost();
+        }
     }
 
     /// Makes the context current, makes the call, and judges its result.
@@ -423,60 +437,6 @@ impl Drop for Stream {
         let stream = self.stream;
         // SAFETY: destroyed once. The driver lets queued work end.
         self.context.call("cuda.close", "closing a stream", || unsafe { sys::cuStreamDestroy_v2(stream) }).ok();
-    }
-}
-
-/// Device memory. Dropped while no ring runs.
-#[derive(Debug)]
-pub(crate) struct DeviceMemory {
-    context: Arc<Context>,
-    address: u64,
-}
-
-impl DeviceMemory {
-    pub(crate) fn address(&self) -> u64 {
-        self.address
-    }
-}
-
-impl Drop for DeviceMemory {
-    fn drop(&mut self) {
-        let address = self.address;
-        // SAFETY: freed once; whoever used it is done.
-        self.context.call("cuda.close", "freeing device memory", || unsafe { sys::cuMemFree_v2(address) }).ok();
-    }
-}
-
-/// Page-locked host memory that the device reaches. Dropped while no ring runs.
-#[derive(Debug)]
-pub(crate) struct PinnedMemory {
-    context: Arc<Context>,
-    host: NonNull<u8>,
-    address: u64,
-}
-
-// SAFETY: the memory is not bound to a thread.
-unsafe impl Send for PinnedMemory {}
-// SAFETY: the bytes are reached through `crate::words` alone, as atomics, and `crate::bulk`, by one thread at a time.
-unsafe impl Sync for PinnedMemory {}
-
-impl PinnedMemory {
-    /// Where the host sees the byte at `offset`, which lies in it.
-    pub(crate) fn host_at(&self, offset: usize) -> Option<NonNull<u8>> {
-        NonNull::new(self.host.as_ptr().wrapping_add(offset))
-    }
-
-    /// Where the device sees it.
-    pub(crate) fn address(&self) -> u64 {
-        self.address
-    }
-}
-
-impl Drop for PinnedMemory {
-    fn drop(&mut self) {
-        let host = self.host.as_ptr().cast::<c_void>();
-        // SAFETY: freed once; whoever used it is done.
-        self.context.call("cuda.close", "freeing page-locked memory", || unsafe { sys::cuMemFreeHost(host) }).ok();
     }
 }
 

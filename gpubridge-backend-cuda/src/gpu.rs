@@ -162,6 +162,25 @@ impl Gpu {
             || Self::if_open(ordinal).is_some_and(|gpu| gpu.context.is_lost())
     }
 
+    /// Whether the driver's exit handlers may have to wait for a kernel: a device is lost, a ring has not ended, or somebody is at
+    /// it just now.
+    pub(crate) fn any_may_hold_up_exit() -> bool {
+        let Some(known) = KNOWN.try_lock() else { return true };
+        let open: Vec<_> = known
+            .values()
+            .filter_map(|known| if let Known::Open(gpu) = known { gpu.upgrade() } else { None })
+            .collect();
+        let any_lost = known.values().any(|known| matches!(known, Known::Lost));
+        // Released first: one of them may be dropped here.
+        drop(known);
+        let holds_up = |gpu: &Arc<Self>| {
+            let rings = gpu.rings.try_lock();
+            gpu.context.is_lost()
+                || rings.is_none_or(|rings| rings.iter().filter_map(Weak::upgrade).any(|ring| !ring.has_ended()))
+        };
+        any_lost || open.iter().any(holds_up)
+    }
+
     fn if_open(ordinal: u32) -> Option<Arc<Self>> {
         match KNOWN.lock().get(&ordinal) {
             Some(Known::Open(gpu)) => gpu.upgrade(),

@@ -26,6 +26,7 @@ mod kernels;
 mod parameters;
 #[cfg(feature = "probe")]
 pub mod probe;
+mod process;
 mod program;
 mod report;
 mod results;
@@ -36,3 +37,4 @@ mod users;
 mod words;
 
 pub use backend::{CudaBackend, CudaConfig};
+pub use process::{end_process_when_lost, exit, loads_eagerly, request_eager_loading};

@@ -104,6 +104,11 @@ impl Core {
         if self.life.lock().end.is_some() { 0 } else { self.shape.blocks }
     }
 
+    /// Whether its kernel has ended for good; false too while somebody is at it.
+    pub(crate) fn has_ended(&self) -> bool {
+        self.life.try_lock().is_some_and(|life| matches!(life.end, Some(End::Terminated)))
+    }
+
     /// Launches the kernel over what there is. It goes on where it was.
     pub(crate) fn launch_kernel(&self) -> Result<(), Error> {
         let arguments = self.parameters.to_words(&self.gpu.arenas());

@@ -35,6 +35,13 @@ use std::sync::Arc;
 pub use gpubridge_abstractions::*;
 pub use {gpubridge_grains as grains, gpubridge_kernels as kernels, gpubridge_runtime as runtime};
 
+/// What a program that uses CUDA may have its process do, at its beginning and at its end: see each of them. The `gpubridge` program
+/// does all of it.
+#[cfg(feature = "cuda")]
+pub mod cuda {
+    pub use gpubridge_backend_cuda::{end_process_when_lost, exit, loads_eagerly, request_eager_loading};
+}
+
 /// The backends that were built in, each with the kernels of `library`, in a registry that chooses among them.
 pub fn backends(library: kernels::KernelLibrary) -> runtime::BackendRegistry {
     type Make = fn(&kernels::KernelLibrary) -> Arc<dyn Backend>;

@@ -1,7 +1,6 @@
 //! The `gpubridge` program: streams rows of a CSV file through actors and scores them, and measures itself.
 
 use std::alloc::System;
-use std::process::ExitCode;
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 
@@ -12,6 +11,6 @@ mod program;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-fn main() -> ExitCode {
+fn main() {
     program::run()
 }

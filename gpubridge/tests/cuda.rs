@@ -30,7 +30,32 @@ fn main() -> ExitCode {
     // Where CUDA is required, the test runs without one, and fails.
     let compiler = if driver.is_some() || required { "" } else { "needs a C++ compiler" };
     let bare = if has_driver { "this machine has a CUDA driver" } else { "" };
+    let emulated = |settings: &'static str| {
+        let driver = driver.clone();
+        move |program: &mut Command| {
+            program.env("LD_LIBRARY_PATH", driver.expect("a C++ compiler")).env("EMULATED_CUDA", settings);
+        }
+    };
+    let (frozen, eager, lazy) = (emulated("freeze=100000,exit=waits"), emulated(""), emulated(""));
     let trials = vec![
+        trial("when_the_device_is_lost_it_says_so_and_ends_though_the_driver_waits", compiler, move || {
+            let bench = Bench::new();
+            let file = bench.file("readings.csv", readings());
+            let mut program = bench.command(&["stream", &file, "--key", "sensor", "--value", "value"]);
+            frozen(&mut program);
+            let error = finish(program.spawn().unwrap()).error(1);
+            assert!(error.contains("the device"), "{error}");
+        }),
+        trial("kernels_are_loaded_eagerly_unless_the_user_wants_otherwise", compiler, move || {
+            let bench = Bench::new();
+            let mut devices = bench.command(&["devices"]);
+            eager(devices.env_remove("CUDA_MODULE_LOADING"));
+            let report = finish(devices.spawn().unwrap()).report();
+            assert!(report.contains("cuda loads kernels with their module"), "{report}");
+            lazy(devices.env("CUDA_MODULE_LOADING", "LAZY"));
+            let report = finish(devices.spawn().unwrap()).report();
+            assert!(report.contains("CUDA_MODULE_LOADING=EAGER"), "{report}");
+        }),
         trial("on_the_emulated_driver_every_score_comes_from_the_kernel_and_is_right", compiler, move || {
             let report = scores(|program| program.env("LD_LIBRARY_PATH", driver.expect("a C++ compiler")));
             assert!(report.contains("emulated CUDA device (no GPU)"), "{report}");

@@ -215,9 +215,11 @@ struct Driver {
         // A GPU's driver would wait for good, or end the kernel by force.
         std::atexit([] {
             for (Device &device : get().devices) {
-                for (int looks = 0; device.has_resident_kernel() && looks < 1000; ++looks) Device::rest();
+                bool waits = get().settings.exit_waits;
+                for (int looks = 0; device.has_resident_kernel() && (waits || looks < 1000); ++looks) Device::rest();
                 if (device.has_resident_kernel()) std::fprintf(stderr, "emulated driver: the process ends under a resident kernel\n");
             }
+            if (get().settings.exit_ends) _exit(0);
         });
     }
 

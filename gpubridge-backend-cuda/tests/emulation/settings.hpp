@@ -5,7 +5,9 @@
 //   version=N               what cuDriverGetVersion tells (12040)
 //   sms=N                   multiprocessors of a device (16)
 //   memory=BYTES            memory of a device (1 GiB)
-//   loading=lazy|eager      when a module's functions are loaded (lazy)
+//   loading=lazy|eager      when a module's functions are loaded (as CUDA_MODULE_LOADING says; lazy without it)
+//   exit=tries|waits|ends   at the process's end: waits a second for a ring's kernel; or until it has ended; or ends it with code 0
+//                           once it has (tries)
 //   timeout=1               a watchdog ends long kernels, says the attribute (0)
 //   hazards=abort|warn      what happens after a call that would stall or hang on a GPU was reported (abort)
 //   fail=FUNCTION:N:CODE    the N-th call of FUNCTION returns CODE, and does nothing; FUNCTION with or without its `_v2`
@@ -32,6 +34,7 @@
 #include <limits>
 #include <mutex>
 #include <string>
+#include <strings.h>
 #include <unistd.h>
 
 namespace emulated {
@@ -63,6 +66,7 @@ struct Settings {
     int exec_timeout = 0;
     bool hazards_abort = true;
     bool launches_block = false;
+    bool exit_waits = false, exit_ends = false;
     uint64_t freeze_after = NEVER;
     uint64_t lose_after = NEVER;
     CUresult lose_with = CUDA_SUCCESS;
@@ -72,6 +76,8 @@ struct Settings {
 
     Settings() {
         const char *blocking = std::getenv("CUDA_LAUNCH_BLOCKING");
+        const char *loading = std::getenv("CUDA_MODULE_LOADING");
+        loads_lazily = !loading || strcasecmp(loading, "EAGER") != 0;
         launches_block = blocking && std::string(blocking) != "0";
         const char *variable = std::getenv("EMULATED_CUDA");
         for (std::string rest = variable ? variable : ""; !rest.empty();) {
@@ -146,6 +152,7 @@ private:
         else if (key == "sms") multiprocessors = int(number(key, value));
         else if (key == "memory") memory_bytes = number(key, value);
         else if (key == "loading") loads_lazily = is(key, value, "lazy", "eager");
+        else if (key == "exit") exit_ends = value == "ends", exit_waits = exit_ends || is(key, value, "waits", "tries");
         else if (key == "timeout") exec_timeout = int(number(key, value));
         else if (key == "hazards") hazards_abort = is(key, value, "abort", "warn");
         else if (key == "freeze") freeze_after = number(key, value);

@@ -9,6 +9,7 @@ mod emulation;
 mod bounded;
 mod bulk;
 mod device;
+mod ending;
 mod errors;
 mod held;
 mod lost;
@@ -25,6 +26,7 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     // Those that wait for long come first: others run meanwhile.
     let slow = [users::CASES, windows::CASES, sweep::CASES, bounded::CASES, stops::CASES].concat();
-    let quick = [errors::CASES, lost::CASES, stuck::CASES, held::CASES, shared::CASES, bulk::CASES].concat();
+    let quick =
+        [errors::CASES, lost::CASES, stuck::CASES, ending::CASES, held::CASES, shared::CASES, bulk::CASES].concat();
     program::main(&[slow, quick].concat())
 }

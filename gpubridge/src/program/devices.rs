@@ -2,6 +2,7 @@
 
 use super::engine;
 use super::error::Error;
+use super::process;
 use super::report;
 
 /// Prints one line per device.
@@ -9,6 +10,9 @@ pub fn run() -> Result<(), Error> {
     let mut text = String::new();
     for line in engine::devices() {
         text.push_str(&format!("{} · {} · {}\n", line.backend, line.device, line.detail));
+    }
+    if let Some(loading) = process::loading() {
+        text.push_str(&format!("cuda loads kernels {loading}\n"));
     }
     report::write(&text, false)
 }

@@ -6,13 +6,13 @@
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
-use std::process;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
 use super::error::{EXIT_INTERRUPTED, Error};
+use super::process;
 
 /// How long the row loop may take to notice.
 const GRACE: Duration = Duration::from_millis(300);
@@ -52,7 +52,7 @@ fn end() {
         let _ = fs::remove_file(path);
     }
     let _ = writeln!(io::stderr(), "error: {}", Error::Interrupted);
-    process::exit(i32::from(EXIT_INTERRUPTED));
+    process::exit(EXIT_INTERRUPTED);
 }
 
 /// Whether a signal has come.

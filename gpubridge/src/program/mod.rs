@@ -1,6 +1,6 @@
 //! What the program does: command line → rows → actors → report.
 //!
-//! - `cli`, `error`, `interrupt`: options, everything that can go wrong, Ctrl-C
+//! - `cli`, `error`, `interrupt`, `process`: options, everything that can go wrong, Ctrl-C, the process's beginning and end
 //! - `source` → `split` → `csv` → `value` → `rows`: bytes to rows to numbers, as a stream
 //! - `keys`: key texts as dense numbers
 //! - `engine`: the seam to the actors; `window`: the same arithmetic in plain memory
@@ -22,6 +22,7 @@ mod interrupt;
 mod keys;
 mod output;
 mod pipeline;
+mod process;
 mod progress;
 mod reference;
 mod reorder;
@@ -37,23 +38,25 @@ mod verify;
 mod window;
 
 use std::io::{self, Write};
-use std::process::ExitCode;
 
 use cli::Command;
 use error::Error;
 
-/// Runs the program to its exit code. Errors are one line on standard error.
-pub fn run() -> ExitCode {
-    match cli::parse().and_then(|cli| dispatch(cli.command)) {
-        Ok(()) => ExitCode::SUCCESS,
+/// Runs the program, and ends the process with its exit code. To be called first in `main`. Errors are one line on standard error.
+pub fn run() -> ! {
+    // Before there are other threads.
+    process::begin();
+    let code = match cli::parse().and_then(|cli| dispatch(cli.command)) {
+        Ok(()) => 0,
         Err(error) => {
             if !matches!(error, Error::ReaderGone) {
                 // Nobody is left to be told when this fails too.
                 let _ = writeln!(io::stderr(), "error: {}", error.one_line());
             }
-            ExitCode::from(error.exit_code())
+            error.exit_code()
         }
-    }
+    };
+    process::exit(code)
 }
 
 fn dispatch(command: Option<Command>) -> Result<(), Error> {
