@@ -177,7 +177,7 @@ pub trait Device: Send + Sync + fmt::Debug {
     /// - **compiles**: Each of them compiles for each of its element types. Their ids and their names are unique.
     fn kernels(&self) -> &[KernelDeclaration];
 
-    /// Compiles `spec` into kernel slot `slot`, replacing what was there.
+    /// Compiles `spec` into kernel slot `slot`, replacing what was there. No command that names the slot is pending.
     ///
     /// # Behavior
     /// - **next-command**: Commands submitted after it returns use the new kernel, on every ring of the device.

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{Completions, Error, ErrorKind, Opcode};
 
+use crate::backend::CudaConfig;
 use crate::kernels::KernelSlots;
 use crate::parameters::{AT_WORK, AtWork, COPY_IN, COPY_OUT, EXECUTORS_MAX, HEARTBEAT, Request, ZERO_BYTES};
 use crate::results::RESTART;
@@ -80,7 +81,10 @@ impl Care {
             return Ok(());
         }
         self.silent = self.silent.saturating_add(passed);
-        if self.silent < self.core.cuda.heartbeat_limit {
+        // A kernel that is launched again may have to wait until work beside the rings leaves it room.
+        let begins = now.contains(&0) && !self.core.gpu.is_drained()?;
+        let CudaConfig { heartbeat_limit, command_limit, .. } = self.core.cuda;
+        if self.silent < if begins { heartbeat_limit.max(command_limit) } else { heartbeat_limit } {
             return Ok(());
         }
         Err(lost(format!("the ring's kernel has given no sign of life for {:.1?}", self.silent)))

@@ -24,6 +24,8 @@ use crate::users::Users;
 const SIDES: usize = 8;
 /// Streams for rings that are made when the GPU is opened: more take a window each.
 const RINGS_AT_ONCE: usize = 4;
+/// Modules that are kept for work beside the rings, before a window waits for that.
+const RETIRED_MAX: usize = 8;
 /// How long a window waits for the rings to park.
 const WINDOW_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -239,9 +241,11 @@ impl Gpu {
 
     /// Has rings and work beside them go on with another module, made of this image. The old one stays if that fails.
     ///
-    /// Blocks; parks the rings for a moment. What is at work beside them goes on.
+    /// Blocks; parks the rings for a moment. What is at work beside them goes on, unless modules have gathered behind it.
     pub(crate) fn replace_program(&self, image: &[u8]) -> Result<(), Error> {
-        self.window("cuda.compile", false, || {
+        // So that modules do not gather where there is always something at work.
+        let drains = self.retired.lock().len() >= RETIRED_MAX;
+        self.window("cuda.compile", drains, || {
             let trial = Trial { stream: &self.utility, record: &self.sample, ring_threads: self.limits.ring_threads };
             let program = Program::load(&self.context, image, trial)?;
             program.check_occupancy(self.program.read().blocks_per_unit)?;
@@ -351,7 +355,8 @@ impl Gpu {
         let parked = Core::park_all(&running, Window { operation, deadline: WINDOW_DEADLINE, drains });
         let done = parked.and_then(|()| {
             let done = work();
-            if self.is_drained()? {
+            // A failure is what the next call of the driver says too.
+            if self.is_drained().unwrap_or(false) {
                 self.retired.lock().clear();
             }
             done

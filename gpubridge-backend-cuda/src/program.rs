@@ -66,7 +66,7 @@ impl Program {
             return Ok(());
         }
         let why = format!(
-            "a multiprocessor would hold {} blocks of a ring with this kernel, not {least}: have it use less shared memory",
+            "a multiprocessor would hold {} blocks of a ring with this kernel, not {least}: have it declare no shared memory",
             self.blocks_per_unit
         );
         Err(Error::new(ErrorKind::KernelBuild, "cuda.compile", why))

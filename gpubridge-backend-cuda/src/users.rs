@@ -128,6 +128,9 @@ pub(crate) fn compile_source(
     spec: &KernelSpec,
     function: &str,
 ) -> Result<Vec<u8>, Error> {
+    // In a namespace of its own: what kernels call by one name, and specializations of one source do, is not one for the linker.
+    let text =
+        &format!("#include \"gpubridge.cuh\"\nnamespace {function}_names {{\n#line 1 \"{name}.cu\"\n{text}\n}}\n");
     let source = nvrtc::Source { name: &format!("{name}.cu"), text, headers: &HEADERS };
     nvrtc::compile(source, &options(capability, spec, function))
 }
@@ -168,6 +171,8 @@ fn link(gpu: &Gpu, kernels: &[Arc<UserKernel>]) -> Result<Vec<u8>, Error> {
     for kernel in kernels {
         // Specializations may share what was compiled beforehand.
         if parts.iter().all(|part| part.object != &kernel.object) {
+            // NVRTC has kept to the limit already, and machine code takes no options.
+            let registers_max = registers_max.filter(|_| matches!(kernel.object, Object::Ptx(_)));
             parts.push(Part { name: &kernel.name, object: &kernel.object, registers_max });
         }
     }

@@ -30,7 +30,8 @@ struct User {
     u64 asked;
 
     GB_MEMBER bool check(const Call &call) {
-        asked = gpubridge_user(index, STEP_CHECK, &call, answer, nullptr);
+        // One for all lanes: memory that it looks at may change meanwhile.
+        asked = shuffle_bits(gpubridge_user(index, STEP_CHECK, &call, answer, nullptr), 0);
         return asked != REFUSED;
     }
     GB_MEMBER u64 work(const Call &) const { return asked; }

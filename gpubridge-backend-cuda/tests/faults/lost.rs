@@ -15,7 +15,7 @@ use crate::program::{Case, End};
 pub const CASES: &[Case] = &[
     Case::new(
         "lost::a_call_of_the_driver_says_so",
-        "trace={folder}/trace,gate=gpubridge_beside_grid:{folder}/gate,fail=cuStreamQuery:60:719",
+        "trace={folder}/trace,gate=gpubridge_beside_grid:{folder}/gate,fail=cuStreamQuery:400:719",
         told,
     ),
     Case::new(
@@ -31,7 +31,7 @@ pub const CASES: &[Case] = &[
             told,
         )
     },
-    // Three launches are those of the kernels that are tried when the device is opened.
+    // Five launches are those of the kernels that are tried when the device is opened.
     Case::new(
         "lost::a_launch_beside_faults",
         "trace={folder}/trace,gate=gpubridge_beside_grid:{folder}/gate,fail=cuLaunchKernel:6:719",
@@ -75,9 +75,11 @@ fn lose(folder: &Path, when_open: impl FnOnce()) -> End {
     let buffer = bench.device.reserve(MIB, MemoryType::Default).expect("there is memory");
     // Beside the ring, and one behind it: never answered by the device.
     let zeroing = bind(GRAIN, DeviceSlot { index: 0, generation: 1 }, buffer.address(), MIB, MIB);
-    let beside = [bench.lane.submit(&zeroing), bench.lane.submit(&echo(GRAIN, 1))];
+    let beside = bench.lane.submit(&zeroing);
+    // Without a gate the device may be lost before it is submitted.
+    let behind = bench.lane.try_submit(&echo(GRAIN, 1), &[]).ok();
     submit_until_stopped(&mut bench);
-    for mut ticket in beside {
+    for mut ticket in [beside].into_iter().chain(behind) {
         let Taken::Ready(answer) = bench.lane.look(&mut ticket) else { panic!("every pending call is answered") };
         assert_eq!(answer.status, Status::DeviceLost);
     }
