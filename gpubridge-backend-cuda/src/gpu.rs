@@ -25,7 +25,7 @@ const SIDES: usize = 8;
 /// Streams for rings that are made when the GPU is opened: more take a window each.
 const RINGS_AT_ONCE: usize = 4;
 /// Modules that are kept for work beside the rings, before a window waits for that.
-const RETIRED_MAX: usize = 8;
+const RETIRED_MAX: usize = 64;
 /// How long a window waits for the rings to park.
 const WINDOW_DEADLINE: Duration = Duration::from_secs(10);
 

@@ -192,7 +192,8 @@ pub fn a_leaked_call_in_pieces_holds_its_grain_until_its_deadline(context: &Cont
     let _open = OpenAtEnd(&gate);
     poll_once(rig.compute(session, GATED, None));
     let id = rig.allocate(session, 64 * KIB);
-    let data = vec![1; 64 << 10];
+    // In pieces also where more would go in one.
+    let data = vec![1; 60 << 10];
     let message = rig.write_message(id, 0, data.len());
     let call = rig.memory.write(session, &message, &data).with_deadline(Duration::from_millis(50));
     let mut call = Box::pin(call);
