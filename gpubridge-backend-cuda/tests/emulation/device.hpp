@@ -185,16 +185,21 @@ private:
     // How many turns a block may take until it asks again; 0: it is given up.
     uint64_t more_turns(uint64_t turns, bool together) {
         constexpr uint64_t AT_A_TIME = 4096;
-        uint64_t freeze_after = together ? settings.freeze_after : NEVER;
-        uint64_t lose_after = together ? settings.lose_after : NEVER;
-        if (turns >= lose_after) lose(settings.lose_with);
-        while (turns >= freeze_after && state() == CUDA_SUCCESS) rest();
+        if (!together || !settings.is_armed()) {
+            if (together) unarmed_turns.store(turns);
+            return state() == CUDA_SUCCESS ? AT_A_TIME : 0;
+        }
+        turns -= std::min(turns, unarmed_turns.load());
+        if (turns >= settings.lose_after) lose(settings.lose_with);
+        while (turns >= settings.freeze_after && state() == CUDA_SUCCESS) rest();
         if (state() != CUDA_SUCCESS) return 0;
-        return std::min({AT_A_TIME, freeze_after - turns, lose_after - turns});
+        return std::min({AT_A_TIME, settings.freeze_after - turns, settings.lose_after - turns});
     }
 
     const Settings &settings;
     std::atomic<int> lost{CUDA_SUCCESS};
+    // Of the block that asked last before the faults were armed: they count from there.
+    std::atomic<uint64_t> unarmed_turns{0};
     // Cooperative launches that have not ended.
     std::atomic<int> resident{0};
     std::mutex submitting;

@@ -14,6 +14,7 @@
 //   fail=FUNCTION:every N:CODE    so does each N-th call
 //   freeze=N                a block of a resident kernel stops for good after so many turns of its threads
 //   lose=N:CODE             after so many turns the device is lost with CODE
+//   armed=PATH              `fail` counts no call, `freeze` and `lose` do nothing, while there is no file at PATH
 //   gate=KERNEL:PATH        a launch of KERNEL that is not cooperative begins once there is a file at PATH
 //   stuck=NUMBER:PATH       the square root of NUMBER is not found while there is a file at PATH: its thread looks again and again
 //   orders=PATH             each cuInit takes `fail` settings from this file, in place of those before, and counts anew
@@ -70,7 +71,7 @@ struct Settings {
     uint64_t freeze_after = NEVER;
     uint64_t lose_after = NEVER;
     CUresult lose_with = CUDA_SUCCESS;
-    std::string gated_kernel, gate, orders, stuck_while;
+    std::string gated_kernel, gate, orders, stuck_while, armed;
     double stuck_at = -1;
     int trace = -1;
 
@@ -90,6 +91,7 @@ struct Settings {
     // What this call of `name` returns in place of doing anything; CUDA_SUCCESS: it is done.
     CUresult fails(const char *name) {
         std::lock_guard<std::mutex> lock(mutex);
+        if (failures.empty() || !is_armed()) return CUDA_SUCCESS;
         for (Failure &failure : failures)
             if (failure.hits(name)) return failure.result;
         return CUDA_SUCCESS;
@@ -110,6 +112,8 @@ struct Settings {
         std::string line = std::string(name) + ' ' + std::to_string(int(result)) + '\n';
         if (write(trace, line.data(), line.size()) < 0) std::perror("emulated driver: trace");
     }
+
+    bool is_armed() const { return armed.empty() || access(armed.c_str(), F_OK) == 0; }
 
     bool is_stuck(double number) const { return number == stuck_at && access(stuck_while.c_str(), F_OK) == 0; }
 
@@ -159,6 +163,7 @@ private:
         else if (key == "lose") set_loss(key, value);
         else if (key == "gate") gated_kernel = cut(value, ':'), gate = value;
         else if (key == "stuck") stuck_at = double(number(key, cut(value, ':'))), stuck_while = value;
+        else if (key == "armed") armed = value;
         else if (key == "orders") orders = value;
         else if (key == "trace") trace = open(value.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
         else if (key == "fail") add_failure(key, value);
