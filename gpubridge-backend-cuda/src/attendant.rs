@@ -8,11 +8,9 @@ use std::time::{Duration, Instant};
 use gpubridge_abstractions::{Error, ErrorKind, SharedMemory};
 
 use crate::care::Care;
-use crate::driver::{Function, Shape, Stream};
-use crate::gpu::Limits;
+use crate::driver::Stream;
 use crate::kernels::KernelSlots;
-use crate::parameters::{COPY_ADDRESS, COPY_BYTES, COPY_CHUNK, COPY_IN, COPY_OUT, FIRST_USER, RECORD_BYTES, Request};
-use crate::program::Functions;
+use crate::parameters::{COPY_ADDRESS, COPY_BYTES, COPY_CHUNK, COPY_IN, COPY_OUT, RECORD_BYTES, Request};
 use crate::ring::Core;
 
 /// Between two looks at the kernel itself.
@@ -21,16 +19,6 @@ const CARE: Duration = Duration::from_millis(1);
 const EAGER: Duration = Duration::from_millis(1);
 /// The sleep between two looks, later.
 const NAP: Duration = Duration::from_micros(50);
-/// Threads of a block beside the ring, where elements do not depend on each other.
-const GRID_THREADS: u32 = 256;
-/// Element operations of a thread there.
-const WORK_PER_THREAD: u64 = 8;
-/// Blocks per multiprocessor at the most.
-const BLOCKS_PER_UNIT: u32 = 8;
-
-/// The shape of what tells a command's executor that it is done.
-const FINISH: Shape = Shape { blocks: 1, threads: 32 };
-
 /// Starts the thread. It ends with the ring.
 pub(crate) fn start(core: &Arc<Core>, kernels: &Arc<KernelSlots>) -> Result<JoinHandle<()>, Error> {
     let blocks = core.shape.blocks as usize;
@@ -114,14 +102,13 @@ impl Attendant {
         let side = self.launched % core.gpu.sides.len();
         self.care.watch_beside(side, request);
         let side = &core.gpu.sides[side];
-        core.gpu.with_functions(|functions| {
+        core.gpu.with_program(|program| {
             if matches!(request.variant, COPY_IN | COPY_OUT) {
-                copy(core, side, request)?;
+                copy(core, &side.stream, request)?;
+                side.finish(program, record)
             } else {
-                let (function, shape) = beside(functions, core.gpu.limits, request);
-                side.launch(function, shape, false, [&[record], &[u64::from(request.variant)]])?;
+                side.launch(program, core.gpu.limits, request, record, core.cuda.graph_phases_min)
             }
-            side.launch(functions.beside_finish, FINISH, false, [&[record]])
         })
     }
 }
@@ -138,22 +125,6 @@ fn copy(core: &Core, side: &Stream, request: Request) -> Result<(), Error> {
         COPY_IN => side.copy(address, chunk, size_bytes),
         _ => side.copy(chunk, address, size_bytes),
     }
-}
-
-/// The kernel that does what is asked for beside the ring, and by how many.
-fn beside(functions: Functions, limits: Limits, request: Request) -> (Function, Shape) {
-    let (of_grid, of_block, threads) = if request.variant < FIRST_USER {
-        (functions.beside_grid, functions.beside_block, limits.threads)
-    } else {
-        (functions.user_grid, functions.user_block, limits.ring_threads)
-    };
-    if !request.by_grid {
-        return (of_block, Shape { blocks: 1, threads });
-    }
-    let threads = threads.min(GRID_THREADS);
-    let wanted = request.work.div_ceil(u64::from(threads) * WORK_PER_THREAD);
-    let blocks = wanted.clamp(1, u64::from(limits.units * BLOCKS_PER_UNIT)) as u32;
-    (of_grid, Shape { blocks, threads })
 }
 
 impl Drop for Attendant {

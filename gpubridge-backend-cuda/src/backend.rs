@@ -36,6 +36,8 @@ pub struct CudaConfig {
     ///
     /// If it is `None`, the environment variable `GPUBRIDGE_CUDA_MAX_COMMANDS` says it.
     pub max_commands: Option<u32>,
+    /// From how many phases on what a grid does beside a ring is launched as one graph, instead of one by one.
+    pub graph_phases_min: u32,
     /// Chunks of a ring's bulk staging, page-locked: two for each large transfer at once. Fewer than two are none.
     pub bulk_chunks: u32,
     /// Bytes of each of them, a multiple of 256; 0 is no bulk staging.
@@ -78,7 +80,7 @@ impl CudaConfig {
 }
 
 impl Default for CudaConfig {
-    /// An eighth of the multiprocessors, 10 s without a sign of life, 60 s for a command, a kernel that never ends, four chunks of
+    /// An eighth of the multiprocessors, 10 s without a sign of life, 60 s for a command, a kernel that never ends, graphs from three phases on, four chunks of
     /// 4 MiB.
     fn default() -> Self {
         Self {
@@ -86,6 +88,7 @@ impl Default for CudaConfig {
             heartbeat_limit: Duration::from_secs(10),
             command_limit: Duration::from_secs(60),
             max_commands: None,
+            graph_phases_min: 3,
             bulk_chunks: 4,
             // To be measured on a GPU: a copy is to last long beside the way of its command and its answer.
             bulk_chunk_bytes: 4 << 20,

@@ -6,6 +6,7 @@
 #![expect(unsafe_code, reason = "foreign functions: this module is where the backend calls the driver")]
 
 mod copy;
+mod graph;
 mod link;
 mod memory;
 pub(crate) mod nvrtc;
@@ -21,6 +22,7 @@ use gpubridge_abstractions::{Error, ErrorKind};
 use crate::process;
 use crate::results::{RESTART, meaning};
 
+pub(crate) use graph::{Graph, Step};
 pub(crate) use link::{Object, Part};
 pub(crate) use memory::{DeviceMemory, PinnedMemory};
 

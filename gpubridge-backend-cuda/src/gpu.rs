@@ -1,7 +1,7 @@
 //! One GPU as all devices and rings of this process share it: context, kernels, memory, and the window in which the driver
 //! may be asked for more.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
 use std::ops::{Bound, Deref};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,13 +15,12 @@ use crate::arena::rounded;
 use crate::driver::{Context, DeviceAttribute, DeviceMemory, Driver, Stream};
 use crate::heap::{Heap, Kind};
 use crate::parameters::{ARENAS_MAX, RECORD_BYTES};
-use crate::program::{Functions, Program, Trial};
+use crate::program::{Program, Trial};
 use crate::results::RESTART;
 use crate::ring::{Core, Window};
+use crate::side::{self, SIDES, Side};
 use crate::users::Users;
 
-/// Streams for work beside the rings.
-const SIDES: usize = 8;
 /// Streams for rings that are made when the GPU is opened: more take a window each.
 const RINGS_AT_ONCE: usize = 4;
 /// Modules that are kept for work beside the rings, before a window waits for that.
@@ -100,8 +99,9 @@ pub(crate) struct Gpu {
     // In the order in which they are dropped: what was made in the context before the context.
     memory: Mutex<Memory>,
     utility: Stream,
-    // For work beside the rings, of all of them.
-    pub(crate) sides: Vec<Stream>,
+    pub(crate) sides: Vec<Side>,
+    // What work beside the rings keeps from launch to launch.
+    _partials: DeviceMemory,
     // For rings. The driver is not asked for a stream, nor to destroy one, while a ring runs.
     idle_streams: Mutex<Vec<Stream>>,
     // Replaced in a window alone, and read while its kernels are launched.
@@ -197,7 +197,9 @@ impl Gpu {
         let threads = device.attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?;
         let ring_threads = threads.min(gpubridge_kernels::cuda::RING_THREADS_MAX);
         let utility = context.stream()?;
-        let sides = (0..SIDES).map(|_| context.stream()).collect::<Result<_, _>>()?;
+        let partials = side::reserve_partials(&context, units)?;
+        let side = |number| Ok(Side::new(number, context.stream()?, units, &partials));
+        let sides = (0..SIDES).map(side).collect::<Result<_, Error>>()?;
         let idle_streams = (0..RINGS_AT_ONCE).map(|_| context.urgent_stream()).collect::<Result<_, _>>()?;
         let sample = context.allocate(RECORD_BYTES)?;
         // A copy each way, as each kernel: whatever the first one waits for is done before there is a ring.
@@ -220,6 +222,7 @@ impl Gpu {
             memory: Mutex::new(memory),
             utility,
             sides,
+            _partials: partials,
             idle_streams: Mutex::new(idle_streams),
             program: RwLock::new(program),
             retired: Mutex::default(),
@@ -235,19 +238,20 @@ impl Gpu {
     }
 
     /// Launches some of the module's kernels as they are now.
-    pub(crate) fn with_functions<R>(&self, launch: impl FnOnce(Functions) -> R) -> R {
-        launch(self.program.read().functions)
+    pub(crate) fn with_program<R>(&self, launch: impl FnOnce(&Program) -> R) -> R {
+        launch(&self.program.read())
     }
 
-    /// Has rings and work beside them go on with another module, made of this image. The old one stays if that fails.
+    /// Has rings and work beside them go on with another module, made of this image, whose users' kernels have so many phases.
+    /// The old one stays if that fails.
     ///
     /// Blocks; parks the rings for a moment. What is at work beside them goes on, unless modules have gathered behind it.
-    pub(crate) fn replace_program(&self, image: &[u8]) -> Result<(), Error> {
+    pub(crate) fn replace_program(&self, image: &[u8], phases: &BTreeSet<u32>) -> Result<(), Error> {
         // So that modules do not gather where there is always something at work.
         let drains = self.retired.lock().len() >= RETIRED_MAX;
         self.window("cuda.compile", drains, || {
             let trial = Trial { stream: &self.utility, record: &self.sample, ring_threads: self.limits.ring_threads };
-            let program = Program::load(&self.context, image, trial)?;
+            let program = Program::load(&self.context, image, phases, trial)?;
             program.check_occupancy(self.program.read().blocks_per_unit)?;
             let before = mem::replace(&mut *self.program.write(), program);
             self.retired.lock().push(before);
@@ -258,7 +262,7 @@ impl Gpu {
     /// Whether nothing is at work beside the rings.
     pub(crate) fn is_drained(&self) -> Result<bool, Error> {
         for side in &self.sides {
-            if !side.is_done()? {
+            if !side.stream.is_done()? {
                 return Ok(false);
             }
         }

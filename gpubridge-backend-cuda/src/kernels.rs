@@ -72,7 +72,7 @@ impl KernelSlots {
         let (number, constant, user) = match &kernel.cuda {
             Some(cuda) => {
                 let code = kernel.cuda_code(spec).map_err(refuse)?;
-                let user = gpu.users.add(gpu, name, spec, code)?;
+                let user = gpu.users.add(gpu, name, spec, code, cuda.phases())?;
                 (user.variant(), traits(&kernel.declaration, cuda), Some(user))
             }
             None => {
@@ -110,7 +110,7 @@ fn has_variant(kernel: &Kernel) -> bool {
 
 /// What a user's kernel declares, as its commands tell the device: see `kernels/cuda/users.cuh`.
 fn traits(declaration: &KernelDeclaration, cuda: &CudaKernel) -> u32 {
-    const MANTISSA_BITS: u32 = 21;
+    const MANTISSA_BITS: u32 = 18;
     let bits = declaration.buffers.iter().zip(0..).map(|(used, at)| u32::from(*used != BufferUse::None) << at);
     let in_ring_up_to = match declaration.placement {
         Placement::InRing => u64::MAX,
@@ -121,7 +121,7 @@ fn traits(declaration: &KernelDeclaration, cuda: &CudaKernel) -> u32 {
     let exponent = (u64::BITS - in_ring_up_to.leading_zeros()).saturating_sub(MANTISSA_BITS);
     bits.sum::<u32>()
         | u32::from(declaration.in_place) << 3
-        | u32::from(cuda.is_by_grid()) << 4
-        | exponent << 5
-        | ((in_ring_up_to >> exponent) as u32) << 11
+        | cuda.phases() << 4
+        | exponent << 8
+        | ((in_ring_up_to >> exponent) as u32) << 14
 }

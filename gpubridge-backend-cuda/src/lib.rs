@@ -31,6 +31,7 @@ mod program;
 mod report;
 mod results;
 mod ring;
+mod side;
 mod stub;
 mod submit;
 mod users;

@@ -102,8 +102,8 @@ pub(crate) const COPY_CHUNK: usize = 2;
 /// A command that the device asks the host to launch beside the ring.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Request {
-    /// Whether the whole device may work on it, or one block.
-    pub(crate) by_grid: bool,
+    /// In how many launches a grid works on it; 0: one block does.
+    pub(crate) phases: u32,
     /// Its element operations, rounded up to a power of two.
     pub(crate) work: u64,
     pub(crate) variant: u32,
@@ -115,7 +115,7 @@ impl Request {
     /// The request in this word.
     pub(crate) fn from_word(word: u64) -> Self {
         Self {
-            by_grid: word >> 47 & 1 == 1,
+            phases: (word >> 47 & 0xf) as u32,
             work: 1_u64.checked_shl((word >> 40 & 0x7f) as u32).unwrap_or(u64::MAX),
             variant: (word >> 24 & 0xffff) as u32,
             lane: (word >> 16 & 0x3f) as u32,

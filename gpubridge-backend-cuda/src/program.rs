@@ -1,11 +1,22 @@
 //! The module that rings run: the library's kernels, or those with kernels of users' own linked to them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gpubridge_abstractions::{Error, ErrorKind};
 
-use crate::driver::{Context, DeviceMemory, Function, Module, Shape, Stream};
+use crate::driver::{Context, DeviceMemory, Function, Graph, Module, Shape, Step, Stream};
 use crate::parameters::RECORD_BYTES;
+use crate::side::SIDES;
+
+/// The phases that kernels of the library have which have several: see `kernels/cuda/library`.
+const PHASES_OF_THE_LIBRARY: [u32; 2] = [2, 3];
+
+/// The shape of what is only tried.
+const ONE_WARP: Shape = Shape { blocks: 1, threads: 32 };
+/// What no kernel of the library, and none of a user's, is named by.
+const NONE_OF_THE_LIBRARY: u64 = 0;
+const NONE_OF_A_USER: u64 = u16::MAX as u64;
 
 /// The module's kernels.
 #[derive(Clone, Copy, Debug)]
@@ -21,6 +32,8 @@ pub(crate) struct Functions {
 /// A module that is loaded to its last function. Loaded and dropped while no ring runs.
 #[derive(Debug)]
 pub(crate) struct Program {
+    // By whether the kernel is a user's, and its phases: one for each side. Dropped before the module.
+    graphs: BTreeMap<(bool, u32), Vec<Graph>>,
     _module: Module,
     pub(crate) functions: Functions,
     /// Blocks of the ring that a multiprocessor holds.
@@ -40,11 +53,16 @@ impl Program {
     pub(crate) fn of_the_library(context: &Arc<Context>, trial: Trial<'_>) -> Result<Self, Error> {
         let mut image = gpubridge_kernels::cuda::PTX.as_bytes().to_vec();
         image.push(0);
-        Self::load(context, &image, trial)
+        Self::load(context, &image, &BTreeSet::new(), trial)
     }
 
-    /// What this image holds.
-    pub(crate) fn load(context: &Arc<Context>, image: &[u8], trial: Trial<'_>) -> Result<Self, Error> {
+    /// What this image holds, with users' kernels that have so many phases.
+    pub(crate) fn load(
+        context: &Arc<Context>,
+        image: &[u8],
+        phases_of_users: &BTreeSet<u32>,
+        trial: Trial<'_>,
+    ) -> Result<Self, Error> {
         let module = context.load(image)?;
         let functions = Functions {
             ring: module.function(c"gpubridge_ring")?,
@@ -56,7 +74,20 @@ impl Program {
         };
         let blocks_per_unit = module.blocks_per_unit(functions.ring, trial.ring_threads)?;
         warm_up(trial, functions)?;
-        Ok(Self { _module: module, functions, blocks_per_unit })
+        let of_the_library = PHASES_OF_THE_LIBRARY.map(|phases| (false, phases));
+        let of_users = phases_of_users.iter().filter(|phases| **phases > 1).map(|phases| (true, *phases));
+        let graphs = of_the_library
+            .into_iter()
+            .chain(of_users)
+            .map(|(is_user, phases)| Ok(((is_user, phases), graphs(context, trial, functions, is_user, phases)?)))
+            .collect::<Result<_, Error>>()?;
+        trial.stream.wait()?;
+        Ok(Self { graphs, _module: module, functions, blocks_per_unit })
+    }
+
+    /// The graph by which this side launches kernels of so many phases, if there is one.
+    pub(crate) fn graph(&self, side: usize, is_user: bool, phases: u32) -> Option<&Graph> {
+        self.graphs.get(&(is_user, phases))?.get(side)
     }
 
     /// # Errors
@@ -73,20 +104,33 @@ impl Program {
     }
 }
 
+/// A graph of so many phases for each side: what is done together, or waits for another, shares none.
+fn graphs(
+    context: &Arc<Context>,
+    Trial { stream, record, .. }: Trial<'_>,
+    functions: Functions,
+    is_user: bool,
+    phases: u32,
+) -> Result<Vec<Graph>, Error> {
+    let (function, none) =
+        if is_user { (functions.user_grid, NONE_OF_A_USER) } else { (functions.beside_grid, NONE_OF_THE_LIBRARY) };
+    let step = |function, phase| Step { function, shape: ONE_WARP, arguments: [record.address(), none, phase, 0] };
+    let phases = (0..u64::from(phases)).map(|phase| step(function, phase));
+    let steps: Vec<_> = phases.chain([step(functions.beside_finish, 0)]).collect();
+    (0..SIDES).map(|_| Graph::new(context, &steps, stream)).collect()
+}
+
 /// Launches each kernel that is launched under a running ring once before there is one: whatever a first launch still waits
 /// for is done then.
 fn warm_up(Trial { stream, record, .. }: Trial<'_>, functions: Functions) -> Result<(), Error> {
     stream.zero(record.address(), RECORD_BYTES)?;
-    let shape = Shape { blocks: 1, threads: 32 };
-    // Numbers of no kernel's.
-    for (function, variant) in [
-        (functions.beside_grid, 0),
-        (functions.beside_block, 0),
-        (functions.user_grid, u64::from(u16::MAX)),
-        (functions.user_block, u64::from(u16::MAX)),
+    for (of_block, of_grid, none) in [
+        (functions.beside_block, functions.beside_grid, NONE_OF_THE_LIBRARY),
+        (functions.user_block, functions.user_grid, NONE_OF_A_USER),
     ] {
-        stream.launch(function, shape, false, [&[record.address()], &[variant]])?;
+        stream.launch(of_block, ONE_WARP, false, [&[record.address()], &[none]])?;
+        stream.launch(of_grid, ONE_WARP, false, [&[record.address()], &[none], &[0], &[0]])?;
     }
-    stream.launch(functions.beside_finish, shape, false, [&[record.address()]])?;
+    stream.launch(functions.beside_finish, ONE_WARP, false, [&[record.address()]])?;
     stream.wait()
 }

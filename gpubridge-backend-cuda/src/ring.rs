@@ -112,7 +112,7 @@ impl Core {
     /// Launches the kernel over what there is. It goes on where it was.
     pub(crate) fn launch_kernel(&self) -> Result<(), Error> {
         let arguments = self.parameters.to_words(&self.gpu.arenas());
-        self.gpu.with_functions(|functions| self.stream.launch(functions.ring, self.shape, true, [&arguments]))
+        self.gpu.with_program(|program| self.stream.launch(program.functions.ring, self.shape, true, [&arguments]))
     }
 
     /// The words of a command's staging area.

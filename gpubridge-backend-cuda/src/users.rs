@@ -23,8 +23,8 @@ const KERNELS_MAX: u16 = u16::MAX - FIRST_USER as u16;
 /// A user's kernel that the ring's module has. The next module goes without it when it is dropped.
 #[derive(Debug)]
 pub(crate) struct UserKernel {
-    // What it is made of, and for which specialization.
-    made_of: (KernelSpec, CudaCode),
+    // What it is made of, for which specialization, and its phases.
+    made_of: (KernelSpec, CudaCode, u32),
     index: u16,
     function: String,
     name: String,
@@ -69,10 +69,11 @@ impl Users {
         name: &str,
         spec: &KernelSpec,
         code: CudaCode,
+        phases: u32,
     ) -> Result<Arc<UserKernel>, Error> {
         let mut made = self.making.lock();
         let mut kernels: Vec<_> = made.values().filter_map(Weak::upgrade).collect();
-        let made_of = (*spec, code);
+        let made_of = (*spec, code, phases);
         if let Some(there) = kernels.iter().find(|kernel| kernel.made_of == made_of) {
             return Ok(Arc::clone(there));
         }
@@ -80,21 +81,28 @@ impl Users {
             let why = format!("a device has room for {KERNELS_MAX} kernels of users' own: use fewer at once");
             return Err(Error::new(ErrorKind::Full, OPERATION, why));
         };
-        let (function, object) = self.compile(name, spec, &made_of.1, index)?;
+        let (function, object) = self.compile(name, spec, &made_of, index)?;
         let kernel = Arc::new(UserKernel { made_of, index, function, name: name.to_owned(), object });
         kernels.push(Arc::clone(&kernel));
         let image = link(gpu, &kernels)?;
-        gpu.replace_program(&image)?;
+        let phases = kernels.iter().map(|kernel| kernel.made_of.2).collect();
+        gpu.replace_program(&image, &phases)?;
         *made = kernels.iter().map(|kernel| (kernel.index, Arc::downgrade(kernel))).collect();
         Ok(kernel)
     }
 
     /// What is linked for a kernel, and its function in it.
-    fn compile(&self, name: &str, spec: &KernelSpec, code: &CudaCode, index: u16) -> Result<(String, Object), Error> {
+    fn compile(
+        &self,
+        name: &str,
+        spec: &KernelSpec,
+        (_, code, phases): &(KernelSpec, CudaCode, u32),
+        index: u16,
+    ) -> Result<(String, Object), Error> {
         match code {
             CudaCode::Source(text) => {
                 let function = format!("gpubridge_user_{index}");
-                let code = compile_source(name, text, self.capability, spec, &function)?;
+                let code = compile_source(name, text, self.capability, spec, *phases, &function)?;
                 Ok((function, Object::MachineCode(code)))
             }
             CudaCode::Ptx { text, function } => {
@@ -126,17 +134,18 @@ pub(crate) fn compile_source(
     text: &str,
     capability: (u32, u32),
     spec: &KernelSpec,
+    phases: u32,
     function: &str,
 ) -> Result<Vec<u8>, Error> {
     // In a namespace of its own: what kernels call by one name, and specializations of one source do, is not one for the linker.
     let text =
         &format!("#include \"gpubridge.cuh\"\nnamespace {function}_names {{\n#line 1 \"{name}.cu\"\n{text}\n}}\n");
     let source = nvrtc::Source { name: &format!("{name}.cu"), text, headers: &HEADERS };
-    nvrtc::compile(source, &options(capability, spec, function))
+    nvrtc::compile(source, &options(capability, spec, phases, function))
 }
 
 /// How NVRTC is to compile a kernel.
-fn options(capability: (u32, u32), spec: &KernelSpec, function: &str) -> Vec<String> {
+fn options(capability: (u32, u32), spec: &KernelSpec, phases: u32, function: &str) -> Vec<String> {
     let element = match spec.element {
         ElementType::F32 => "gb::f32",
         ElementType::I32 => "gb::i32",
@@ -152,6 +161,7 @@ fn options(capability: (u32, u32), spec: &KernelSpec, function: &str) -> Vec<Str
         "--fmad=false".to_owned(),
         format!("--maxrregcount={RING_REGISTERS_MAX}"),
         format!("-DGPUBRIDGE_FUNCTION={function}"),
+        format!("-DGPUBRIDGE_PHASES={phases}"),
         format!("-DGPUBRIDGE_ELEMENT={element}"),
         format!("-DGPUBRIDGE_CONSTANT_0={a}u"),
         format!("-DGPUBRIDGE_CONSTANT_1={b}u"),

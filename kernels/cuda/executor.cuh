@@ -226,7 +226,7 @@ private:
         // The block may come from another lane, and so from another multiprocessor, whose last stores come first.
         if (zero_bytes > 0) fence_device();
         if (zero_bytes > ZERO_IN_RING_BYTES) {
-            begin_beside(command, ZERO_BYTES, true, Call{{}, {}, {pointer(address), zero_bytes}, 0, {}, 0}, zero_bytes / 4);
+            begin_beside(command, ZERO_BYTES, 1, Call{{}, {}, {pointer(address), zero_bytes}, 0, {}, 0}, zero_bytes / 4);
         } else {
             zero(Warp{}, pointer(address), zero_bytes);
         }
@@ -322,7 +322,7 @@ private:
             // No kernel runs that would note it.
             ring.lanes[lane].records[slot].started_ns = nanoseconds();
         }
-        begin_beside(command, variant, false, Call{}, size_bytes);
+        begin_beside(command, variant, 0, Call{}, size_bytes);
         return STATUS_OK;
     }
 
@@ -371,7 +371,7 @@ private:
         if (!kernel.check(call)) return STATUS_INVALID_ARGUMENT;
         u64 work = kernel.work(call);
         if (work > traits.in_ring_up_to) {
-            begin_beside(command, command.kernel(), traits.by_grid, call, work);
+            begin_beside(command, command.kernel(), traits.phases, call, work);
             return STATUS_OK;
         }
         Answer told{answer(), 0, rank() == 0, false};
@@ -388,7 +388,7 @@ private:
     }
 
     // Hands the command at hand to the host, to be launched beside the ring. Its grain waits from now on.
-    GB_MEMBER void begin_beside(const Command &command, u32 variant, bool by_grid, const Call &call, u64 work) {
+    GB_MEMBER void begin_beside(const Command &command, u32 variant, u32 phases, const Call &call, u64 work) {
         Record *record = &ring.lanes[lane].records[slot];
         sync_warp();
         if (rank() < SLOT_WORDS) record->command[rank()] = command.words[rank()];
@@ -407,7 +407,7 @@ private:
             u64 size = 64 - (work == 0 ? 64 : __builtin_clzll(work));
             // The record, and whatever the grain's earlier commands wrote, come before the word that asks for the launch.
             fence_system();
-            store_system(word, lap << 63 | (by_grid ? REQUEST_BY_GRID : 0) | size << REQUEST_WORK_SHIFT | u64(variant) << REQUEST_VARIANT_SHIFT |
+            store_system(word, lap << 63 | u64(phases) << REQUEST_PHASES_SHIFT | size << REQUEST_WORK_SHIFT | u64(variant) << REQUEST_VARIANT_SHIFT |
                                    u64(lane) << REQUEST_LANE_SHIFT | slot);
         }
         sync_warp();

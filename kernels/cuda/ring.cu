@@ -7,16 +7,27 @@ namespace gb {
 constexpr u32 RING_THREADS_MAX = (EXECUTORS_MAX + 1) * WARP;
 constexpr u32 BESIDE_THREADS_MAX = 1024;
 
-// A kernel of the library, run by a team beside the ring.
-template <class Team>
-struct Beside {
-    const Team &team;
+// A kernel of the library, run beside the ring by a block, or by a grid in this phase.
+struct ByBlock {
+    const Block &team;
     const Call &call;
     Answer &answer;
 
     template <class Kernel>
     GB_MEMBER void operator()(Kernel) {
-        if constexpr (Kernel::BY_GRID || Team::SYNCS) Kernel::run(team, call, answer);
+        if constexpr (Kernel::PHASES == 0) Kernel::run(team, call, answer);
+    }
+};
+
+struct ByGrid {
+    u32 phase;
+    const Grid &team;
+    const Call &call;
+    Answer &answer;
+
+    template <class Kernel>
+    GB_MEMBER void operator()(Kernel) {
+        run_phase<Kernel>(phase, team, call, answer);
     }
 };
 
@@ -66,17 +77,20 @@ GB_KERNEL(gb::RING_THREADS_MAX) gpubridge_ring(const gb::Parameters parameters) 
     }
 }
 
-// A kernel whose elements do not depend on each other, by all blocks of the launch.
-GB_KERNEL(gb::BESIDE_THREADS_MAX) gpubridge_beside_grid(gb::Record *record, gb::u32 variant) {
+// A phase of a kernel for a grid, by all blocks of the launch.
+GB_KERNEL(gb::BESIDE_THREADS_MAX) gpubridge_beside_grid(gb::Record *record, gb::u32 variant, gb::u32 phase, gb::u64 *partials) {
     using namespace gb;
-    note_start(record);
-    Grid team;
+    using Scratch = u64[WARP];
+    GB_SHARED(Scratch, scratch);
+    if (phase == 0) note_start(record);
+    Grid team{scratch, partials};
     Answer answer{record->answer, 0, team.rank() == 0, false};
     // By value: what a kernel stores might be the call, as far as a compiler knows.
     Call call = record->call;
     if (variant == ZERO_BYTES) return zero(team, call.output.words, call.output.count);
-    Beside<Grid> beside{team, call, answer};
-    with_kernel(variant, beside);
+    ByGrid by_grid{phase, team, call, answer};
+    with_kernel(variant, by_grid);
+    if (team.rank() == 0) record->answer_bytes = answer.bytes;
 }
 
 // Any other kernel, by the one block of the launch.
@@ -88,16 +102,21 @@ GB_KERNEL(gb::BESIDE_THREADS_MAX) gpubridge_beside_block(gb::Record *record, gb:
     Block team{scratch};
     Answer answer{record->answer, 0, team.rank() == 0, false};
     Call call = record->call;
-    Beside<Block> beside{team, call, answer};
-    with_kernel(variant, beside);
+    ByBlock by_block{team, call, answer};
+    with_kernel(variant, by_block);
     if (team.rank() == 0) record->answer_bytes = answer.bytes;
 }
 
 // The same for kernels of users' own, which get the registers that they have in the ring.
-GB_KERNEL(gb::RING_THREADS_MAX) gpubridge_user_grid(gb::Record *record, gb::u32 variant) {
+GB_KERNEL(gb::RING_THREADS_MAX) gpubridge_user_grid(gb::Record *record, gb::u32 variant, gb::u32 phase, gb::u64 *partials) {
     using namespace gb;
-    note_start(record);
-    run_user_beside(record, variant, STEP_BY_GRID, nullptr, Grid{}.rank() == 0);
+    using Scratch = u64[WARP + 1];
+    GB_SHARED(Scratch, scratch);
+    if (phase == 0) note_start(record);
+    if (thread_index() == 0) scratch[WARP] = reinterpret_cast<u64>(partials);
+    sync_block();
+    bool writes = block_index() == 0 && thread_index() == 0;
+    run_user_beside(record, variant, STEP_BY_GRID + phase, scratch, writes);
 }
 
 GB_KERNEL(gb::RING_THREADS_MAX) gpubridge_user_block(gb::Record *record, gb::u32 variant) {

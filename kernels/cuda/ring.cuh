@@ -112,8 +112,8 @@ constexpr u32 ENDED = 1, ENDED_FOR_NOW = 2;
 // What is wanted before anybody has looked.
 constexpr u32 NOTHING_YET = ~0u;
 
-// A request to launch a command beside the ring: lap bit · by grid · work as a power of two · variant · lane · slot.
-constexpr u64 REQUEST_BY_GRID = 1ull << 47;
+// A request to launch a command beside the ring: lap bit · phases · work as a power of two · variant · lane · slot.
+constexpr u32 REQUEST_PHASES_SHIFT = 47;
 constexpr u32 REQUEST_WORK_SHIFT = 40;
 constexpr u32 REQUEST_VARIANT_SHIFT = 24;
 constexpr u32 REQUEST_LANE_SHIFT = 16;

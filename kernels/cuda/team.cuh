@@ -8,6 +8,8 @@
 namespace gb {
 
 constexpr u32 WARP = 32;
+// Words that each block of a grid keeps from phase to phase.
+constexpr u32 PARTIALS = 8;
 
 template <class T>
 GB_DEVICE T shuffle_bits(T value, u32 from) {
@@ -18,6 +20,18 @@ GB_DEVICE T shuffle_bits(T value, u32 from) {
     } else {
         return bit_cast<T>(shuffle(bit_cast<u32>(value), from));
     }
+}
+
+template <class T>
+GB_DEVICE u64 to_word(T value) {
+    if constexpr (sizeof(T) == 8) return bit_cast<u64>(value);
+    else return bit_cast<u32>(value);
+}
+
+template <class T>
+GB_DEVICE T from_word(u64 word) {
+    if constexpr (sizeof(T) == 8) return bit_cast<T>(word);
+    else return bit_cast<T>(u32(word));
 }
 
 struct Plus {
@@ -116,28 +130,61 @@ struct Block {
 private:
     template <class T>
     GB_MEMBER void share(T of_warp) const {
-        u64 bits;
-        if constexpr (sizeof(T) == 8) bits = bit_cast<u64>(of_warp);
-        else bits = bit_cast<u32>(of_warp);
-        if (thread_index() % WARP == 0) scratch[warp()] = bits;
+        if (thread_index() % WARP == 0) scratch[warp()] = to_word(of_warp);
         sync();
     }
 
     template <class T>
     GB_MEMBER T shared(u32 of_warp) const {
-        if constexpr (sizeof(T) == 8) return bit_cast<T>(scratch[of_warp]);
-        else return bit_cast<T>(u32(scratch[of_warp]));
+        return from_word<T>(scratch[of_warp]);
     }
 };
 
-// All blocks of a launch. Its threads cannot wait for each other: for kernels whose elements do not depend on each other.
+// All blocks of a launch. They cannot wait for each other: this is for kernels whose elements do not depend on each other, and
+// for those in phases, each of which is a launch of its own, of equally many blocks.
 struct Grid {
     static constexpr bool SYNCS = false;
+    // The block's scratch, and PARTIALS words for each block in device memory. What they hold at first is left over.
+    u64 *scratch;
+    u64 *partials;
 
     GB_MEMBER u64 rank() const { return u64(block_index()) * block_threads() + thread_index(); }
     GB_MEMBER u64 size() const { return u64(grid_blocks()) * block_threads(); }
     GB_MEMBER u64 warp() const { return rank() / WARP; }
     GB_MEMBER u64 warps() const { return size() / WARP; }
+
+    // The thread's block among `blocks`, and as a team of its own.
+    GB_MEMBER u32 block_rank() const { return block_index(); }
+    GB_MEMBER u32 blocks() const { return grid_blocks(); }
+    GB_MEMBER Block block() const { return {scratch}; }
+
+    // `join` of the values of the block's threads is kept for later phases, as one of PARTIALS. By whole blocks.
+    template <class T, class Join>
+    GB_MEMBER void keep(u32 which, T value, Join join) const {
+        value = block().reduce(value, join);
+        if (thread_index() == 0) partials[u64(block_index()) * PARTIALS + which] = to_word(value);
+    }
+
+    // `join` of what the first `blocks` blocks have kept in an earlier phase, or `none`: in every thread of the block, in the same
+    // order each time. By whole blocks.
+    template <class T, class Join>
+    GB_MEMBER T joined(u32 which, u32 blocks, T none, Join join) const {
+        T value = none;
+        for (u32 i = thread_index(); i < blocks; i += block_threads()) {
+            value = join(value, from_word<T>(partials[u64(i) * PARTIALS + which]));
+        }
+        return block().reduce(value, join);
+    }
 };
+
+// Runs a phase of a kernel by a grid.
+template <class Kernel, class Call, class Answer>
+GB_DEVICE void run_phase(u32 phase, const Grid &grid, const Call &call, Answer &answer) {
+    if constexpr (Kernel::PHASES > 1) {
+        Kernel::run_phase(phase, grid, call, answer);
+    } else if constexpr (Kernel::PHASES == 1) {
+        Kernel::run(grid, call, answer);
+    }
+}
 
 } // namespace gb

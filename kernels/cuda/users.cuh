@@ -15,13 +15,13 @@ constexpr u32 FIRST_USER = 4096;
 
 // A user's kernel as a command names it: what its declaration says travels in place of a constant.
 //
-// Buffers · in place · by grid · work up to which it runs in the ring, as a mantissa and an exponent.
-constexpr u32 USER_IN_PLACE = 1 << 3, USER_BY_GRID = 1 << 4;
-constexpr u32 USER_EXPONENT_SHIFT = 5, USER_EXPONENT_MASK = 63, USER_MANTISSA_SHIFT = 11;
+// Buffers · in place · phases · work up to which it runs in the ring, as a mantissa and an exponent.
+constexpr u32 USER_IN_PLACE = 1 << 3, USER_PHASES_SHIFT = 4, PHASES_MASK = 15;
+constexpr u32 USER_EXPONENT_SHIFT = 8, USER_EXPONENT_MASK = 63, USER_MANTISSA_SHIFT = 14;
 
 GB_DEVICE Traits traits_of_user(u32 word) {
     u64 in_ring_up_to = u64(word >> USER_MANTISSA_SHIFT) << (word >> USER_EXPONENT_SHIFT & USER_EXPONENT_MASK);
-    return {word & (INPUT | OPERAND | OUTPUT), (word & USER_IN_PLACE) != 0, (word & USER_BY_GRID) != 0, in_ring_up_to};
+    return {word & (INPUT | OPERAND | OUTPUT), (word & USER_IN_PLACE) != 0, word >> USER_PHASES_SHIFT & PHASES_MASK, in_ring_up_to};
 }
 
 struct User {
@@ -45,11 +45,11 @@ struct User {
 
 static_assert(u32(REFUSED) == FAULTED, "how a step failed is what the record says of it");
 
-// Runs a user's kernel beside the ring by the team of this step. The thread that `writes` notes how it went.
+// Runs a user's kernel beside the ring by the team of this step. The thread that `writes` notes how it went, if that is not over.
 GB_DEVICE void run_user_beside(Record *record, u32 variant, u32 step, u64 *scratch, bool writes) {
     Call call = record->call;
     u64 bytes = gpubridge_user(variant - FIRST_USER, step, &call, record->answer, scratch);
-    if (writes) record->answer_bytes = u32(bytes);
+    if (writes && record->answer_bytes != FAULTED) record->answer_bytes = u32(bytes);
 }
 
 } // namespace gb

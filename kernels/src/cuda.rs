@@ -19,6 +19,9 @@ pub const RING_THREADS_MAX: u32 = 512;
 /// The most registers of a thread that a kernel may use which is called in the ring.
 pub const RING_REGISTERS_MAX: u32 = 128;
 
+/// The most phases of a kernel that a grid runs.
+pub const PHASES_MAX: u32 = 15;
+
 /// What `#include "gpubridge.cuh"` needs, by the names that the files include each other by.
 pub const HEADERS: [(&str, &str); 7] = [
     ("gpubridge.cuh", include_str!("../cuda/gpubridge.cuh")),
@@ -56,7 +59,7 @@ type Code = Arc<dyn Fn(&KernelSpec) -> Result<CudaCode, String> + Send + Sync>;
 #[derive(Clone)]
 pub struct CudaKernel {
     code: Code,
-    by_grid: bool,
+    phases: u32,
 }
 
 impl CudaKernel {
@@ -74,20 +77,32 @@ impl CudaKernel {
 
     /// A kernel whose code is made for each specialization. The function is called with such as the declaration allows.
     pub fn from_compiler(code: impl Fn(&KernelSpec) -> Result<CudaCode, String> + Send + Sync + 'static) -> Self {
-        Self { code: Arc::new(code), by_grid: false }
+        Self { code: Arc::new(code), phases: 0 }
     }
 
     /// The same, run beside the ring by all threads of a grid in place of one block's: for a kernel whose elements do not depend
-    /// on each other, and that never has its threads wait for each other.
+    /// on each other, and whose source says `PHASES = 1`.
     #[must_use]
-    pub fn by_grid(mut self) -> Self {
-        self.by_grid = true;
+    pub fn by_grid(self) -> Self {
+        self.by_grid_in_phases(1)
+    }
+
+    /// The same, run beside the ring by a grid in so many phases, each a launch that begins when the one before has ended: for a
+    /// kernel whose blocks find something out together, and whose source says `PHASES` and has a `run_phase`. Three phases or more
+    /// are launched as one graph.
+    ///
+    /// # Panics
+    /// Without a phase, and with more than [`PHASES_MAX`].
+    #[must_use]
+    pub fn by_grid_in_phases(mut self, phases: u32) -> Self {
+        assert!((1..=PHASES_MAX).contains(&phases), "{phases} phases: a kernel has from 1 to {PHASES_MAX}");
+        self.phases = phases;
         self
     }
 
-    /// Whether a grid may run it.
-    pub fn is_by_grid(&self) -> bool {
-        self.by_grid
+    /// In how many phases a grid runs it beside the ring; 0 if a block does.
+    pub fn phases(&self) -> u32 {
+        self.phases
     }
 
     /// The code of a specialization that the declaration allows.
@@ -101,6 +116,6 @@ impl CudaKernel {
 
 impl fmt::Debug for CudaKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("CudaKernel").field("by_grid", &self.by_grid).finish_non_exhaustive()
+        f.debug_struct("CudaKernel").field("phases", &self.phases).finish_non_exhaustive()
     }
 }

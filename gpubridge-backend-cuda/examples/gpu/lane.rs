@@ -7,7 +7,7 @@ use gpubridge_abstractions::{
     Backend, Bind, Command, Completion, Compute, Device, DeviceBuffer, DeviceSlot, Error, KernelSpec, Lane, MemoryType,
     Opcode, PAYLOAD_WORDS, Ring, RingConfig, Status, Taken, Ticket, Transfer,
 };
-use gpubridge_backend_cuda::CudaBackend;
+use gpubridge_backend_cuda::{CudaBackend, CudaConfig};
 use gpubridge_kernels::{KernelLibrary, library};
 
 use crate::DEVICE;
@@ -27,7 +27,16 @@ impl Rig {
     }
 
     pub fn with_library(lanes: u32, library: KernelLibrary, kernels: &[KernelSpec]) -> Result<Self, Error> {
-        let device = CudaBackend::new(library).open(DEVICE)?;
+        Self::with_config(lanes, library, CudaConfig::default(), kernels)
+    }
+
+    pub fn with_config(
+        lanes: u32,
+        library: KernelLibrary,
+        config: CudaConfig,
+        kernels: &[KernelSpec],
+    ) -> Result<Self, Error> {
+        let device = CudaBackend::new(library).with_config(config).open(DEVICE)?;
         for (slot, spec) in kernels.iter().enumerate() {
             device.compile(spec, slot as u16)?;
         }

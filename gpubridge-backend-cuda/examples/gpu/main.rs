@@ -10,6 +10,7 @@ mod kernels;
 mod lane;
 mod latency;
 mod markdown;
+mod phases;
 
 use std::env;
 use std::error::Error;
@@ -19,7 +20,7 @@ use gpubridge_abstractions::DeviceIndex;
 use gpubridge_backend_cuda::probe;
 use serde_json::{Value, json};
 
-const USAGE: &str = "gpu probe | latency [SECONDS] | coherence [ROUNDS] | beside [MEGABYTES] | bulk [MEGABYTES] | hazards [SECONDS] | \
+const USAGE: &str = "gpu probe | latency [SECONDS] | coherence [ROUNDS] | beside [MEGABYTES] | bulk [MEGABYTES] | phases [ROUNDS] | hazards [SECONDS] | \
                      hazard NAME | kernels [COUNT] | compile MAJOR.MINOR FILE | markdown FILE";
 
 fn main() -> ExitCode {
@@ -31,6 +32,7 @@ fn main() -> ExitCode {
         Some("coherence") => number(100_000).map_err(Into::into).and_then(coherence::run),
         Some("beside") => number(256).map_err(Into::into).and_then(beside::run),
         Some("bulk") => number(256).map_err(Into::into).and_then(bulk::run),
+        Some("phases") => number(1000).map_err(Into::into).and_then(phases::run),
         Some("hazards") => number(5).map_err(Into::into).and_then(hazards::run_all),
         Some("kernels") => number(100).map_err(Into::into).and_then(kernels::run),
         Some("compile") => kernels::compile(&words[1..]),

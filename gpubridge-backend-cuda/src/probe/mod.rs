@@ -56,7 +56,7 @@ pub fn attributes(index: DeviceIndex) -> Result<Vec<(&'static str, String)>, Err
     Ok(values.into_iter().chain(limits).collect())
 }
 
-/// Compiles a kernel of a user's own for a device of this compute capability, of which none has to be there, to machine code that
+/// Compiles a kernel of a user's own that one block runs beside a ring, for a device of this compute capability, of which none has to be there, to machine code that
 /// defines `function`.
 ///
 /// # Errors
@@ -68,7 +68,7 @@ pub fn compile(
     spec: &KernelSpec,
     function: &str,
 ) -> Result<Vec<u8>, Error> {
-    users::compile_source(name, source, capability, spec, function)
+    users::compile_source(name, source, capability, spec, 0, function)
 }
 
 /// The way without a ring: a kernel of one thread is launched, and waited for.
@@ -97,8 +97,8 @@ impl Launches {
     /// When the driver fails.
     pub fn launch_and_wait(&self) -> Result<(), Error> {
         let record = [self.record.address()];
-        self.gpu.with_functions(|functions| {
-            self.stream.launch(functions.beside_finish, hazards::ONE_WARP, false, [&record])
+        self.gpu.with_program(|program| {
+            self.stream.launch(program.functions.beside_finish, hazards::ONE_WARP, false, [&record])
         })?;
         self.stream.wait()
     }
@@ -166,7 +166,7 @@ pub fn meet_hazard(
     let gpu = Gpu::open(Driver::load()?, index.0)?;
     let subject = hazards::Subject::new(
         Arc::clone(&gpu.context),
-        gpu.with_functions(|functions| functions.beside_finish),
+        gpu.with_program(|program| program.functions.beside_finish),
         gpubridge_kernels::cuda::PTX,
     )?;
     let device = CudaBackend::new(KernelLibrary::empty()).open(index)?;

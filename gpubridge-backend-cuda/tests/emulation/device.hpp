@@ -118,14 +118,19 @@ public:
         });
     }
 
-    void launch(const std::shared_ptr<Stream> &stream, std::shared_ptr<emulation::Launch> what, bool together) {
-        what->more_turns = [this, together](uint64_t turns) { return more_turns(turns, together); };
-        if (!together) {
-            return submit_unless_lost(stream, [this, what] {
+    // One launch after another, with nothing in between.
+    void launch_in_turn(const std::shared_ptr<Stream> &stream, std::vector<std::shared_ptr<emulation::Launch>> launches) {
+        for (auto &what : launches) what->more_turns = [this](uint64_t turns) { return more_turns(turns, false); };
+        submit(stream, [this, launches = std::move(launches)] {
+            for (auto &what : launches) {
                 while (!settings.may_begin(what->name) && state() == CUDA_SUCCESS) rest();
                 if (state() == CUDA_SUCCESS) run_in_turn(*what);
-            });
-        }
+            }
+        });
+    }
+
+    void launch_together(const std::shared_ptr<Stream> &stream, std::shared_ptr<emulation::Launch> what) {
+        what->more_turns = [this](uint64_t turns) { return more_turns(turns, true); };
         ++resident;
         submit(stream, [this, what] {
             if (state() == CUDA_SUCCESS) run_together(*what);
@@ -247,6 +252,7 @@ template <class Does>
 CUresult enter(const char *name, Does does) {
     entered = name;
     Settings &settings = Driver::get().settings;
+    settings.delay(name);
     CUresult result = settings.fails(name);
     if (result == CUDA_SUCCESS) result = does();
     else if (bound && loses_the_device(result)) bound->lose(result);

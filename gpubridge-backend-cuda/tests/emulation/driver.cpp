@@ -7,7 +7,8 @@
 // program that is built with ThreadSanitizer too.
 //
 // The functions have the names, parameters and results of the driver API; what they do is in `device.hpp` and below. This file
-// has those about devices, contexts, modules and launches; `driver_memory.hpp` those about memory, streams and events.
+// has those about devices, contexts, modules and launches; `driver_memory.hpp` those about memory, streams and events,
+// `driver_graph.hpp` those about graphs.
 
 #include "device.hpp"
 
@@ -394,25 +395,35 @@ struct Size {
     bool is_line() const { return x > 0 && y == 1 && z == 1; }
 };
 
+// A launch with its arguments as they are now.
+static CUresult prepare(const Function &function, const Module &module, Size grid, Size block, unsigned shared_bytes,
+                        void **parameters, std::shared_ptr<emulation::Launch> &launch) {
+    // Kernels see one dimension, and no shared memory but what they declare.
+    if (!grid.is_line() || !block.is_line() || shared_bytes != 0) return CUDA_ERROR_INVALID_VALUE;
+    if (block.x > emulation::BLOCK_THREADS_MAX) return CUDA_ERROR_INVALID_VALUE;
+    if (block.x > threads_max(function)) return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
+    if (!parameters && function.parameters > 0) return CUDA_ERROR_INVALID_VALUE;
+    launch = std::make_shared<emulation::Launch>();
+    launch->name = function.kernel->name;
+    launch->blocks = grid.x;
+    launch->threads = block.x;
+    launch->linked = module.linked;
+    launch->run = function.kernel->bind(parameters);
+    return CUDA_SUCCESS;
+}
+
 static CUresult launch(const char *call, Function *handle, Size grid, Size block, unsigned shared_bytes, void *stream_handle,
                        void **parameters, bool together) {
     return enter_function(call, handle, [&](Device &device, Function &function, Module &module) {
-        // Kernels see one dimension, and no shared memory but what they declare.
-        if (!grid.is_line() || !block.is_line() || shared_bytes != 0) return CUDA_ERROR_INVALID_VALUE;
-        if (block.x > emulation::BLOCK_THREADS_MAX) return CUDA_ERROR_INVALID_VALUE;
-        if (block.x > threads_max(function)) return CUDA_ERROR_LAUNCH_OUT_OF_RESOURCES;
-        if (!parameters && function.parameters > 0) return CUDA_ERROR_INVALID_VALUE;
+        std::shared_ptr<emulation::Launch> what;
+        CUresult result = prepare(function, module, grid, block, shared_bytes, parameters, what);
+        if (result != CUDA_SUCCESS) return result;
         unsigned at_once = device.blocks_per_multiprocessor(block.x) * unsigned(Driver::get().settings.multiprocessors);
         if (together && grid.x > at_once) return CUDA_ERROR_COOPERATIVE_LAUNCH_TOO_LARGE;
         auto stream = device.find_stream(stream_handle);
         if (!stream) return CUDA_ERROR_INVALID_HANDLE;
-        auto what = std::make_shared<emulation::Launch>();
-        what->name = function.kernel->name;
-        what->blocks = grid.x;
-        what->threads = block.x;
-        what->linked = module.linked;
-        what->run = function.kernel->bind(parameters);
-        device.launch(stream, std::move(what), together);
+        if (together) device.launch_together(stream, std::move(what));
+        else device.launch_in_turn(stream, {std::move(what)});
         device.wait_if_launches_block(stream);
         return CUDA_SUCCESS;
     });
@@ -434,3 +445,5 @@ EMULATED_API CUresult cuLaunchCooperativeKernel(Function *function, unsigned gri
 }
 
 } // namespace emulated
+
+#include "driver_graph.hpp"

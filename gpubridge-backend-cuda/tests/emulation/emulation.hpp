@@ -53,6 +53,8 @@ EMULATION_UNSEEN inline uint32_t balloted(bool holds) {
 
 EMULATION_UNSEEN inline uint32_t thread_index() { return current->index; }
 EMULATION_UNSEEN inline uint32_t block_threads() { return current->block->of().threads; }
+// What the users' kernels of the launch's module are found by; none: there are no such.
+EMULATION_UNSEEN inline const void *linked() { return current->block->of().linked; }
 EMULATION_UNSEEN inline uint32_t block_index() { return current->block->index(); }
 EMULATION_UNSEEN inline uint32_t grid_blocks() { return current->block->of().blocks; }
 EMULATION_UNSEEN inline void sync_block() { current->block->sync(); }

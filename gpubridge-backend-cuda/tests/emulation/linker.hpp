@@ -183,7 +183,7 @@ private:
 
 // What `users.cuh` declares, for all modules: each thread knows by its launch what its own is linked with.
 extern "C" gb::u64 gpubridge_user(gb::u32 index, gb::u32 step, const gb::Call *call, gb::u64 *words, gb::u64 *scratch) {
-    auto *linked = static_cast<const emulated::Linked *>(emulation::current->block->of().linked);
+    auto *linked = static_cast<const emulated::Linked *>(emulation::linked());
     if (!linked) return gb::REFUSED;
     auto found = linked->find(index);
     if (found == linked->end()) return gb::REFUSED;
@@ -191,7 +191,7 @@ extern "C" gb::u64 gpubridge_user(gb::u32 index, gb::u32 step, const gb::Call *c
     auto *as_words = reinterpret_cast<uint64_t *>(words);
     if (entry.function) return entry.function(step, call, as_words, reinterpret_cast<uint64_t *>(scratch));
     bool by_warp = step == gb::STEP_CHECK || step == gb::STEP_BY_WARP;
-    bool leads = by_warp ? gb::Warp{}.rank() == 0 : gb::Grid{}.rank() == 0;
+    bool leads = by_warp ? gb::Warp{}.rank() == 0 : gb::block_index() == 0 && gb::thread_index() == 0;
     uint64_t answer = leads ? entry.host_function(entry.context, step, call, as_words) : 0;
     return by_warp ? gb::shuffle_bits(answer, 0) : answer;
 }

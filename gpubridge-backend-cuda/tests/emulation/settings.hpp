@@ -12,6 +12,7 @@
 //   hazards=abort|warn      what happens after a call that would stall or hang on a GPU was reported (abort)
 //   fail=FUNCTION:N:CODE    the N-th call of FUNCTION returns CODE, and does nothing; FUNCTION with or without its `_v2`
 //   fail=FUNCTION:every N:CODE    so does each N-th call
+//   slow=FUNCTION:N         each call of FUNCTION begins N microseconds late
 //   freeze=N                a block of a resident kernel stops for good after so many turns of its threads
 //   lose=N:CODE             after so many turns the device is lost with CODE
 //   armed=PATH              `fail` counts no call, `freeze` and `lose` do nothing, while there is no file at PATH
@@ -69,9 +70,9 @@ struct Settings {
     bool launches_block = false;
     bool exit_waits = false, exit_ends = false;
     uint64_t freeze_after = NEVER;
-    uint64_t lose_after = NEVER;
+    uint64_t lose_after = NEVER, slow_by = 0;
     CUresult lose_with = CUDA_SUCCESS;
-    std::string gated_kernel, gate, orders, stuck_while, armed;
+    std::string slow_function, gated_kernel, gate, orders, stuck_while, armed;
     double stuck_at = -1;
     int trace = -1;
 
@@ -86,6 +87,10 @@ struct Settings {
             std::string key = cut(setting, '=');
             if (!key.empty()) set(key, setting);
         }
+    }
+
+    void delay(const char *name) const {
+        if (slow_function == name) usleep(useconds_t(slow_by));
     }
 
     // What this call of `name` returns in place of doing anything; CUDA_SUCCESS: it is done.
@@ -161,6 +166,7 @@ private:
         else if (key == "hazards") hazards_abort = is(key, value, "abort", "warn");
         else if (key == "freeze") freeze_after = number(key, value);
         else if (key == "lose") set_loss(key, value);
+        else if (key == "slow") slow_function = cut(value, ':'), slow_by = number(key, value);
         else if (key == "gate") gated_kernel = cut(value, ':'), gate = value;
         else if (key == "stuck") stuck_at = double(number(key, cut(value, ':'))), stuck_while = value;
         else if (key == "armed") armed = value;

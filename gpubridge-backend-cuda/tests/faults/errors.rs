@@ -22,7 +22,7 @@ pub const CASES: &[Case] = &[
     Case::new("errors::device_busy", "fail=cuDevicePrimaryCtxRetain:1:46", device_busy),
     Case::new("errors::out_of_memory_when_opened", "fail=cuDevicePrimaryCtxRetain:1:2", out_of_memory_when_opened),
     Case::new("errors::out_of_memory", "memory=268435456", out_of_memory),
-    Case::new("errors::the_last_bytes", "memory=100663296,fail=cuMemAlloc:3:2", the_last_bytes),
+    Case::new("errors::the_last_bytes", "memory=100663296,fail=cuMemAlloc:4:2", the_last_bytes),
     // The first call is made when the device is opened.
     Case::new("errors::pinned_out_of_memory", "fail=cuMemHostAlloc:2:2", pinned_out_of_memory),
     Case::new("errors::a_launch_fails", "fail=cuLaunchCooperativeKernel:1:701", a_launch_fails),

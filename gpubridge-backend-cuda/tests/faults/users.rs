@@ -23,7 +23,8 @@ use crate::windows::{BLOCK_BYTES, CONFIG, Producer, SetAtEnd};
 
 pub const CASES: &[Case] = &[
     Case::new("users::a_thousand_under_load", "trace={folder}/trace", a_thousand_under_load),
-    Case::new("users::run_everywhere_alike", "", run_everywhere_alike),
+    Case::new("users::run_everywhere_alike", "trace={folder}/trace", run_everywhere_alike),
+    Case::new("users::phases_disagree", "", phases_disagree),
     Case::new("users::see_their_specialization", "", see_their_specialization),
     Case::new("users::compiled_beforehand", "trace={folder}/trace", compiled_beforehand),
     Case::new("users::that_do_not_compile", "trace={folder}/trace", that_do_not_compile),
@@ -60,14 +61,53 @@ struct Total : gb::UserKernel {
 
     template <class Team>
     GB_MEMBER static void run(const Team &team, const gb::Call &call, gb::Answer &answer) {
-        if constexpr (Team::SYNCS) {
-            gb::u32 sum = 0;
-            for (gb::u64 i = team.rank(); i < call.count; i += team.size()) sum += call.input.get<gb::u32>(i);
-            answer.push(team.reduce(sum, gb::Plus{}));
-        }
+        gb::u32 sum = 0;
+        for (gb::u64 i = team.rank(); i < call.count; i += team.size()) sum += call.input.get<gb::u32>(i);
+        answer.push(team.reduce(sum, gb::Plus{}));
     }
 };
 GPUBRIDGE_KERNEL(Total)
+"#;
+
+/// Replaces each element by the sum of the others, and answers the sum of all that: what a grid does in three phases.
+const OTHERS: &str = r#"
+#include "gpubridge.cuh"
+
+using gb::u32;
+
+struct Others : gb::UserKernel {
+    static constexpr u32 PHASES = 3;
+
+    template <class Team>
+    GB_MEMBER static void run(const Team &team, const gb::Call &call, gb::Answer &answer) {
+        u32 total = team.reduce(sum(team, call), gb::Plus{});
+        replace(team, call, total);
+        team.sync();
+        answer.push(team.reduce(sum(team, call), gb::Plus{}));
+    }
+
+    GB_MEMBER static void run_phase(u32 phase, const gb::Grid &grid, const gb::Call &call, gb::Answer &answer) {
+        if (phase == 0) return grid.keep(7, sum(grid, call), gb::Plus{});
+        u32 total = grid.joined(phase == 1 ? 7 : 0, grid.blocks(), u32(0), gb::Plus{});
+        if (phase == 2) return answer.push(total);
+        replace(grid, call, total);
+        grid.keep(0, sum(grid, call), gb::Plus{});
+    }
+
+private:
+    template <class Team>
+    GB_MEMBER static u32 sum(const Team &team, const gb::Call &call) {
+        u32 sum = 0;
+        for (gb::u64 i = team.rank(); i < call.count; i += team.size()) sum += call.output.get<u32>(i);
+        return sum;
+    }
+
+    template <class Team>
+    GB_MEMBER static void replace(const Team &team, const gb::Call &call, u32 total) {
+        for (gb::u64 i = team.rank(); i < call.count; i += team.size()) call.output.set(i, total - call.output.get<u32>(i));
+    }
+};
+GPUBRIDGE_KERNEL(Others)
 "#;
 
 /// Answers its constants.
@@ -185,8 +225,9 @@ fn a_thousand_under_load(folder: &Path) -> End {
     End::Passed
 }
 
-/// Goal: a kernel does the same in the ring and beside it, by a block and by a grid.
-fn run_everywhere_alike(_: &Path) -> End {
+/// Goal: a kernel does the same in the ring and beside it, by a block and by a grid, in phases that are launched one by one or as a
+/// graph.
+fn run_everywhere_alike(folder: &Path) -> End {
     const IN_OUT: [BufferUse; 3] = [BufferUse::Read, BufferUse::None, BufferUse::Write];
     const IN: [BufferUse; 3] = [BufferUse::Read, BufferUse::None, BufferUse::None];
     const COUNT: u32 = 5000;
@@ -196,9 +237,16 @@ fn run_everywhere_alike(_: &Path) -> End {
     let total = |number, name, placement| {
         Kernel::from_cuda(declared(number, name, IN, placement), CudaKernel::from_source(TOTAL))
     };
-    let mut by_grid = double(2, "double by a grid", Placement::Beside);
-    by_grid.cuda = by_grid.cuda.map(CudaKernel::by_grid);
+    const OUT: [BufferUse; 3] = [BufferUse::None, BufferUse::None, BufferUse::ReadWrite];
+    let source = DOUBLE.replacen('{', "{ static constexpr gb::u32 PHASES = 1;", 1);
+    let declaration = declared(2, "double by a grid", IN_OUT, Placement::Beside);
+    let by_grid = Kernel::from_cuda(declaration, CudaKernel::from_source(source).by_grid());
+    let others = |number, name, placement| {
+        Kernel::from_cuda(declared(number, name, OUT, placement), CudaKernel::from_source(OTHERS).by_grid_in_phases(3))
+    };
     let device = open([
+        others(5, "others in the ring", Placement::InRing),
+        others(6, "others in phases", Placement::Beside),
         double(0, "double in the ring", Placement::InRing),
         double(1, "double by a block", Placement::Beside),
         by_grid,
@@ -206,7 +254,7 @@ fn run_everywhere_alike(_: &Path) -> End {
         total(4, "total by a block", Placement::InRingUpTo(u64::from(COUNT) - 1)),
     ]);
     let config = RingConfig { staging_bytes: 32 << 10, ..RING };
-    let mut bench = Bench::with_kernels(device, config, &[0, 1, 2, 3, 4].map(spec));
+    let mut bench = Bench::with_kernels(device, config, &[0, 1, 2, 3, 4, 5, 6].map(spec));
     let (_input, input) = bench.bound(0, u64::from(COUNT) * 4);
     let (_output, output) = bench.bound(1, u64::from(COUNT) * 4);
     let numbers: Vec<u32> = (0..COUNT).map(|i| i * 7 + 1).collect();
@@ -229,6 +277,40 @@ fn run_everywhere_alike(_: &Path) -> End {
     for slot in 3..5 {
         let answer = bench.lane.run(&compute(slot, [input, NONE, NONE], 0, Scalars::default()));
         assert_eq!((answer.status, answer.payload[0]), (Status::Ok, u64::from(sum)), "slot {slot}");
+    }
+    let others: Vec<u32> = numbers.iter().map(|number| sum - number).collect();
+    let launched = || calls(folder).iter().filter(|(call, code)| call == "cuGraphLaunch" && *code == 0).count();
+    for slot in 5..7 {
+        let before = launched();
+        // More than blocks at once: what one call keeps from phase to phase is not the next one's.
+        for _ in 0..3 {
+            bench.lane.write_all(output, &bytes(&numbers));
+            let answer = bench.lane.run(&compute(slot, [NONE, NONE, output], COUNT, Scalars::default()));
+            let expected = u64::from(others.iter().copied().fold(0, u32::wrapping_add));
+            assert_eq!((answer.status, answer.payload[0]), (Status::Ok, expected), "slot {slot}");
+            assert!(bench.lane.read_all(output, COUNT as usize * 4) == bytes(&others), "slot {slot}");
+        }
+        assert_eq!(launched() - before, if slot == 5 { 0 } else { 3 }, "slot {slot}: launched as a graph");
+    }
+    End::Passed
+}
+
+/// Goal: a source and its declaration do not disagree about phases unnoticed.
+fn phases_disagree(_: &Path) -> End {
+    const OUT: [BufferUse; 3] = [BufferUse::None, BufferUse::None, BufferUse::ReadWrite];
+    let kernel = |number, name, cuda| Kernel::from_cuda(declared(number, name, OUT, Placement::Beside), cuda);
+    let source = || CudaKernel::from_source(OTHERS);
+    let device = open([
+        kernel(0, "by a block", source()),
+        kernel(1, "by a grid", source().by_grid()),
+        kernel(2, "in two phases", source().by_grid_in_phases(2)),
+    ]);
+    for number in 0..3 {
+        refused(
+            device.compile(&spec(number), 0),
+            ErrorKind::KernelBuild,
+            &["PHASES", "is not what its CudaKernel was told"],
+        );
     }
     End::Passed
 }

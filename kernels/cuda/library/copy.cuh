@@ -14,7 +14,7 @@ struct Copy {
     static constexpr u32 BUFFERS = INPUT | OUTPUT;
     static constexpr bool IN_PLACE = true;
     static constexpr u64 IN_RING_UP_TO = UP_TO_64_KI;
-    static constexpr bool BY_GRID = true;
+    static constexpr u32 PHASES = 1;
 
     GB_MEMBER static bool check(const Call &call) {
         return call.count <= call.input.count && call.count <= call.output.count;

@@ -13,7 +13,7 @@ struct Fill {
     static constexpr u32 BUFFERS = OUTPUT;
     static constexpr bool IN_PLACE = false;
     static constexpr u64 IN_RING_UP_TO = UP_TO_64_KI;
-    static constexpr bool BY_GRID = true;
+    static constexpr u32 PHASES = 1;
 
     GB_MEMBER static bool check(const Call &call) { return call.count <= call.output.count; }
     GB_MEMBER static u64 work(const Call &call) { return call.count; }

@@ -31,14 +31,14 @@ constexpr u32 OF_U32 = Kernel::ID << 2 | U32;
 struct Traits {
     u32 buffers;
     bool in_place;
-    // Whether all threads of a grid may work on it beside the ring, or one block's.
-    bool by_grid;
+    // In how many launches all threads of a grid work on it beside the ring; 0: one block does.
+    u32 phases;
     u64 in_ring_up_to;
 };
 
 template <class Kernel>
 GB_DEVICE Traits traits_of() {
-    return {Kernel::BUFFERS, Kernel::IN_PLACE, Kernel::BY_GRID, Kernel::IN_RING_UP_TO};
+    return {Kernel::BUFFERS, Kernel::IN_PLACE, Kernel::PHASES, Kernel::IN_RING_UP_TO};
 }
 
 // Calls `use` with the kernel of this variant; false when there is none.

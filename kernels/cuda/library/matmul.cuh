@@ -13,7 +13,7 @@ struct Matmul {
     static constexpr u32 BUFFERS = INPUT | OPERAND | OUTPUT;
     static constexpr bool IN_PLACE = false;
     static constexpr u64 IN_RING_UP_TO = UP_TO_64_KI;
-    static constexpr bool BY_GRID = true;
+    static constexpr u32 PHASES = 1;
 
     GB_MEMBER static bool check(const Call &call) {
         u64 m = call.scalars.bits(0), k = call.scalars.bits(1), n = call.scalars.bits(2);

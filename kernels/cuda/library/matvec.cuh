@@ -13,7 +13,7 @@ struct Matvec {
     static constexpr u32 BUFFERS = INPUT | OPERAND | OUTPUT;
     static constexpr bool IN_PLACE = false;
     static constexpr u64 IN_RING_UP_TO = UP_TO_64_KI;
-    static constexpr bool BY_GRID = true;
+    static constexpr u32 PHASES = 1;
 
     GB_MEMBER static bool check(const Call &call) {
         u64 rows = call.scalars.bits(0), cols = call.scalars.bits(1);

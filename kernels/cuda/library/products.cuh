@@ -7,13 +7,19 @@
 
 namespace gb {
 
-// Σ row[p] · column[p · stride] over all p below `count`, in every thread of the team.
+// Σ row[p] · column[p · stride] over those p below `count` that fall to this thread of the team.
 template <class Team>
-GB_DEVICE f64 sum_of_products(const Team &team, const u32 *row, const u32 *column, u64 stride, u64 count) {
+GB_DEVICE f64 partial_sum_of_products(const Team &team, const u32 *row, const u32 *column, u64 stride, u64 count) {
     f64 sum = 0;
     auto product = [&](u64 p) { return f64(bit_cast<f32>(row[p])) * f64(bit_cast<f32>(column[p * stride])); };
     each(team, count, product, [&](u64, f64 x) { sum += x; });
-    return team.reduce(sum, Plus{});
+    return sum;
+}
+
+// The same over all p, in every thread of the team.
+template <class Team>
+GB_DEVICE f64 sum_of_products(const Team &team, const u32 *row, const u32 *column, u64 stride, u64 count) {
+    return team.reduce(partial_sum_of_products(team, row, column, stride, count), Plus{});
 }
 
 // Element i of the matrix `input`, with rows of k, times the matrix `operand`, with rows of n; both are row-major.

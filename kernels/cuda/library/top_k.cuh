@@ -13,7 +13,7 @@ struct TopK {
     static constexpr u32 BUFFERS = INPUT | OUTPUT;
     static constexpr bool IN_PLACE = false;
     static constexpr u64 IN_RING_UP_TO = UP_TO_64_KI;
-    static constexpr bool BY_GRID = false;
+    static constexpr u32 PHASES = 0;
 
     GB_MEMBER static bool check(const Call &call) {
         u64 k = call.scalars.bits(0);

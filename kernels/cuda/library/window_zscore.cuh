@@ -13,7 +13,7 @@ struct WindowZscore {
     static constexpr u32 BUFFERS = OUTPUT;
     static constexpr bool IN_PLACE = false;
     static constexpr u64 IN_RING_UP_TO = ALWAYS;
-    static constexpr bool BY_GRID = false;
+    static constexpr u32 PHASES = 0;
 
     GB_MEMBER static bool check(const Call &call) {
         return call.constant >= 2 && call.constant <= 65536 && HEADER + u64(call.constant) <= call.output.count &&

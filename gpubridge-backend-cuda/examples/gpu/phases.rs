@@ -1,0 +1,66 @@
+//! Kernels that a grid runs phase by phase: what a graph saves against launches one by one, in the same run and in turn.
+
+use std::array;
+use std::time::Instant;
+
+use gpubridge_abstractions::{DeviceSlot, Status};
+use gpubridge_backend_cuda::CudaConfig;
+use gpubridge_kernels::id::{FILL, MEAN_VARIANCE, SUM};
+use gpubridge_kernels::library;
+use serde_json::json;
+
+use crate::lane::{Rig, compute};
+use crate::{Done, tell};
+
+const GRAIN: u32 = 3;
+const INPUT: f32 = 3.0;
+/// In slots 0 and 1, with the kernels that are launched of each: its phases, and what tells its executor.
+const KERNELS: [(&str, u32); 2] = [("sum", 3), ("mean_variance", 4)];
+const FILL_SLOT: u16 = 2;
+/// From how many phases on there is a graph: always, and never.
+const GRAPHS: [u32; 2] = [2, u32::MAX];
+
+pub fn run(rounds: u64) -> Done {
+    let rig = |graph_phases_min| {
+        let mut config = CudaConfig::default();
+        config.graph_phases_min = graph_phases_min;
+        Rig::with_config(1, library(), config, &[SUM.into(), MEAN_VARIANCE.into(), FILL.into()])
+    };
+    let [with, without] = GRAPHS.map(rig);
+    let rigs = [with?, without?];
+    let mut lanes = array::from_fn::<_, 2, _>(|i| rigs[i].lane(0));
+    let mut right = true;
+    // The least that goes beside the ring, and what takes the device longer than all launches.
+    for (index, count) in (0..).zip([70_000_u32, 1 << 20, 1 << 26]) {
+        let [first, second] = array::from_fn(|i| rigs[i].bound(&mut lanes[i], index, GRAIN, 4 * u64::from(count)));
+        let inputs = [first?, second?];
+        for (lane, input) in lanes.iter_mut().zip(&inputs) {
+            let fill = compute(FILL_SLOT, GRAIN, DeviceSlot::NONE, input.slot, 0, INPUT);
+            right &= lane.call(&fill, &[], &mut []).status == Status::Ok;
+        }
+        for (slot, (name, launches)) in (0..).zip(KERNELS) {
+            let expected = if name == "sum" { (f64::from(count) * f64::from(INPUT)) as f32 } else { INPUT };
+            let mut times = [const { Vec::new() }; 2];
+            for _ in 0..rounds {
+                for ((lane, input), times) in lanes.iter_mut().zip(&inputs).zip(&mut times) {
+                    let command = compute(slot, GRAIN, input.slot, DeviceSlot::NONE, 0, 0.0);
+                    let since = Instant::now();
+                    let answer = lane.call(&command, &[], &mut []);
+                    times.push(since.elapsed().as_secs_f64() * 1e6);
+                    // The mean's variance, in the upper half, is none.
+                    right &= answer.status == Status::Ok && answer.payload[0] == u64::from(expected.to_bits());
+                }
+            }
+            let [graph, one_by_one] = times.map(|mut times| {
+                times.sort_by(f64::total_cmp);
+                times[times.len() / 2]
+            });
+            tell(&json!({
+                "step": "phases", "kernel": name, "elements": count, "launches": launches, "graph_microseconds_p50": graph,
+                "one_by_one_microseconds_p50": one_by_one, "graph_per_one_by_one": graph / one_by_one,
+                "graph_gigabytes_per_second_p50": f64::from(count) * 4.0 / graph / 1e3,
+            }));
+        }
+    }
+    Ok(right)
+}
