@@ -108,8 +108,15 @@ private:
         }
         // Almost always nothing is held.
         u32 holder = held.count > 0 ? held.find(lane, command.grain()) : NO_SLOT;
-        if (holder == NO_SLOT) return true;
-        held.wait(ring.lanes[lane].records, holder, slot, command);
+        Record *records = ring.lanes[lane].records;
+        if (holder != NO_SLOT) {
+            held.wait(records, holder, slot, command);
+        } else if (state() == RUN) {
+            return true;
+        } else {
+            // It was handed over before the ring was to hold, and is not begun.
+            held.keep(records, lane, slot, command);
+        }
         return false;
     }
 

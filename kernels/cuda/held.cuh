@@ -89,6 +89,15 @@ struct Held {
         sync_warp();
     }
 
+    // Keeps a command whose grain has nothing at work.
+    GB_MEMBER void keep(Record *records, u32 lane, u32 slot, const Command &command) {
+        u32 rank = Warp{}.rank();
+        if (rank < SLOT_WORDS) records[slot].command[rank] = command.words[rank];
+        if (rank == 0) records[slot].next_waiting = NO_SLOT;
+        sync_warp();
+        keep(records, lane, slot, slot);
+    }
+
     // Keeps the commands from slot `first` to `last`, whose grain has nothing at work.
     GB_MEMBER void keep(Record *records, u32 lane, u32 first, u32 last) {
         if (Warp{}.rank() == 0) {

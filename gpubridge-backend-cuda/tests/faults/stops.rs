@@ -1,5 +1,6 @@
 //! Stop and hold with work that does not end, chains behind it, a lane that is full and answers that nobody takes.
 
+use std::fs::{self, File};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,7 @@ use gpubridge_abstractions::{
     Backend, Completion, DeviceBuffer, DeviceIndex, DeviceSlot, ErrorKind, KernelSpec, MemoryType, RingConfig, Scalars,
     Status, SubmitError, Taken, Ticket,
 };
-use gpubridge_kernels::library::id::FILL;
+use gpubridge_kernels::library::id::{FILL, WINDOW_ZSCORE};
 use ringkernel_tests::lane::{Bench, Driver, GRAIN, bind, compute, echo};
 
 use crate::device::{Gate, MIB, RING, SOON, eventually, impatient, open, refused};
@@ -23,6 +24,7 @@ pub const CASES: &[Case] = &[
     Case::new("stops::terminate_in_hold_with_a_chain", GATED, terminate_in_hold),
     Case::new("stops::nothing_runs_behind_what_was_cancelled", "", nothing_behind),
     Case::new("stops::a_block_that_ended_is_not_lost", GATED, a_block_that_ended),
+    Case::new("stops::hold_behind_a_command_in_the_ring", "stuck=16:{folder}/stuck", hold_in_the_ring),
     Case::new("stops::dropped_with_work_that_does_not_end", GATED, dropped),
 ];
 
@@ -209,6 +211,51 @@ fn a_block_that_ended(folder: &Path) -> End {
     bench.ring.terminate(SOON).expect("it ends");
     assert_eq!(bench.lane.wait(beside).status, Status::Ok, "what was started is answered");
     Bench::new(bench.device, RING).lane.probe(1);
+    End::Passed
+}
+
+/// Goal: a ring that is to hold ends the command that it has begun, and begins none of those that stand behind it in the ring; a
+/// window keeps them, activation executes them in order, and the ring's end cancels them.
+fn hold_in_the_ring(folder: &Path) -> End {
+    let stuck = folder.join("stuck");
+    let kernels = [KernelSpec::new(WINDOW_ZSCORE).with_constants([2, 0])];
+    let mut bench = Bench::with_kernels(open(), RingConfig { lanes: 2, ..RING }, &kernels);
+    let mut second = Driver::take(&*bench.ring, 1);
+    let (_buffer, slot) = bench.bound(0, 64);
+    let value = |x: f32| {
+        compute(0, [DeviceSlot::NONE, DeviceSlot::NONE, slot], 0, Scalars::default().with_bits(0, x.to_bits()))
+    };
+    let mut hold = |bench: &mut Bench| {
+        for x in [0.0, 8.0] {
+            assert_eq!(bench.lane.run(&value(x)).status, Status::Ok);
+        }
+        File::create(&stuck).expect("the file can be made");
+        // The variance of 0 and 8 is 16.
+        let begun = bench.lane.submit(&value(1.0));
+        let behind = [(GRAIN, 1), (9, 2), (GRAIN, 3), (9, 4)].map(|(grain, number)| echo(grain, number));
+        let mut behind = behind.map(|command| bench.lane.submit(&command));
+        // Long enough for the other lane to have been read.
+        (0..3).for_each(|number| second.probe(number));
+        refused(bench.ring.deactivate(Duration::from_millis(20)), ErrorKind::Timeout, &["still at work"]);
+        fs::remove_file(&stuck).expect("the file is there");
+        bench.ring.deactivate(SOON).expect("it holds");
+        assert_eq!(bench.lane.wait(begun).status, Status::Ok);
+        bench.device.reserve(70 * MIB, MemoryType::Default).expect("there is a window");
+        for ticket in &mut behind {
+            assert_eq!(bench.lane.look(ticket), Taken::Pending);
+        }
+        behind
+    };
+    let behind = hold(&mut bench);
+    bench.ring.activate(SOON).expect("it goes on");
+    for (number, ticket) in (1..).zip(behind) {
+        assert_eq!(bench.lane.wait(ticket).payload, [number; 7]);
+    }
+    let behind = hold(&mut bench);
+    bench.ring.terminate(SOON).expect("it ends");
+    for ticket in behind {
+        assert_eq!(bench.lane.wait(ticket).status, Status::Cancelled);
+    }
     End::Passed
 }
 
