@@ -77,7 +77,7 @@ impl Capabilities {
 ///
 /// # Behavior
 /// - **named**: Id, name, vendor and architecture are not empty.
-/// - **memory**: A device has memory, and no more of it is available than there is.
+/// - **memory**: A device has memory, no more of it is available than there is, and no more is deferred than is available.
 /// - **units**: A device that computes has compute units, and runs at least one thread in each dimension.
 #[derive(Clone, Debug, PartialEq)]
 pub struct DeviceInfo {
@@ -97,6 +97,9 @@ pub struct DeviceInfo {
     pub total_memory_bytes: u64,
     /// The part that is free now, in bytes.
     pub available_memory_bytes: u64,
+    /// What of that was released and is kept from other programs until the backend may give it back, in bytes; 0 where releasing
+    /// gives back at once.
+    pub deferred_memory_bytes: u64,
     /// Cores or multiprocessors that this process may use.
     pub compute_units: u32,
     /// Clock in MHz; 0 when the device does not say.

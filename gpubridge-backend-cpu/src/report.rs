@@ -44,6 +44,7 @@ pub(crate) fn device_info(has_kernels: bool) -> Result<DeviceInfo, Error> {
         architecture: std::env::consts::ARCH.to_owned(),
         total_memory_bytes: system.total_memory(),
         available_memory_bytes: system.available_memory(),
+        deferred_memory_bytes: 0,
         compute_units: cores() as u32,
         clock_mhz: first.map_or(0, |cpu| cpu.frequency() as u32),
         // A kernel's twin is one thread that walks all elements.

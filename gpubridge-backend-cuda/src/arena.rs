@@ -61,10 +61,15 @@ impl Arena {
 
     /// Removes the pieces that are wholly free, and says which.
     pub(crate) fn remove_free(&mut self) -> Vec<u64> {
-        let whole = |(address, piece): (&u64, &Piece)| piece.free.get(address) == Some(&piece.size_bytes);
-        let free: Vec<u64> = self.pieces.iter().filter(|piece| whole(*piece)).map(|(address, _)| *address).collect();
+        let free: Vec<u64> = self.free_pieces().map(|(address, _)| address).collect();
         free.iter().for_each(|address| drop(self.pieces.remove(address)));
         free
+    }
+
+    /// The pieces that are wholly free: address and size.
+    pub(crate) fn free_pieces(&self) -> impl Iterator<Item = (u64, u64)> {
+        let whole = self.pieces.iter().filter(|(address, piece)| piece.free.get(address) == Some(&piece.size_bytes));
+        whole.map(|(address, piece)| (*address, piece.size_bytes))
     }
 
     /// Bytes in free parts.
@@ -100,6 +105,7 @@ mod tests {
         assert_eq!(arena.take(1280), None, "two pieces are not one");
         let whole = arena.take(1024).unwrap();
         assert_eq!(whole, 4096);
+        assert!(arena.free_pieces().eq([(5120, 512)]));
         assert_eq!(arena.remove_free(), [5120]);
         arena.give_back(whole, 1024);
         assert_eq!(arena.remove_free(), [4096]);

@@ -158,7 +158,11 @@ struct CudaDevice {
 
 impl Device for CudaDevice {
     fn info(&self) -> DeviceInfo {
-        DeviceInfo { available_memory_bytes: self.gpu.available_bytes(), ..self.info.clone() }
+        DeviceInfo {
+            available_memory_bytes: self.gpu.available_bytes(),
+            deferred_memory_bytes: self.gpu.deferred_bytes(),
+            ..self.info.clone()
+        }
     }
 
     fn reserve(&self, size_bytes: u64, memory_type: MemoryType) -> Result<Box<dyn DeviceBuffer>, Error> {

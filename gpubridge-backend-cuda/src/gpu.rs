@@ -1,9 +1,11 @@
 //! One GPU as all devices and rings of this process share it: context, kernels, memory, and the window in which the driver
 //! may be asked for more.
 
+mod memory;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::mem;
-use std::ops::{Bound, Deref};
+use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -11,15 +13,16 @@ use std::time::{Duration, Instant};
 use gpubridge_abstractions::{Error, ErrorKind};
 use parking_lot::{Condvar, Mutex, RwLock};
 
-use crate::arena::rounded;
 use crate::driver::{Context, DeviceAttribute, DeviceMemory, Driver, Stream};
-use crate::heap::{Heap, Kind};
-use crate::parameters::{ARENAS_MAX, RECORD_BYTES};
+use crate::parameters::RECORD_BYTES;
 use crate::program::{Program, Trial};
 use crate::results::RESTART;
 use crate::ring::{Core, Window};
 use crate::side::{self, SIDES, Side};
 use crate::users::Users;
+
+use memory::Memory;
+pub(crate) use memory::Part;
 
 /// Streams for rings that are made when the GPU is opened: more take a window each.
 const RINGS_AT_ONCE: usize = 4;
@@ -78,26 +81,13 @@ pub(crate) struct Limits {
     pub(crate) ring_blocks: u32,
 }
 
-#[derive(Debug)]
-struct Memory {
-    device: Heap,
-    pinned: Heap,
-}
-
-impl Memory {
-    fn heap(&mut self, kind: Kind) -> &mut Heap {
-        match kind {
-            Kind::Device => &mut self.device,
-            Kind::Pinned => &mut self.pinned,
-        }
-    }
-}
-
 /// A GPU that is open.
 #[derive(Debug)]
 pub(crate) struct Gpu {
     // In the order in which they are dropped: what was made in the context before the context.
     memory: Mutex<Memory>,
+    // Of each kind, released, and not given back to the driver.
+    deferred_bytes_max: u64,
     utility: Stream,
     pub(crate) sides: Vec<Side>,
     // What work beside the rings keeps from launch to launch.
@@ -153,11 +143,6 @@ impl Gpu {
         Ok(gpu)
     }
 
-    /// The memory that is free now of the GPU with this number, if it is open.
-    pub(crate) fn available_bytes_if_open(ordinal: u32) -> Option<u64> {
-        Self::if_open(ordinal).map(|gpu| gpu.available_bytes())
-    }
-
     /// Whether the GPU with this number stopped answering.
     pub(crate) fn is_lost(ordinal: u32) -> bool {
         matches!(KNOWN.lock().get(&ordinal), Some(Known::Lost))
@@ -183,7 +168,8 @@ impl Gpu {
         any_lost || open.iter().any(holds_up)
     }
 
-    fn if_open(ordinal: u32) -> Option<Arc<Self>> {
+    /// The GPU with this number, if it is open.
+    pub(crate) fn if_open(ordinal: u32) -> Option<Arc<Self>> {
         match KNOWN.lock().get(&ordinal) {
             Some(Known::Open(gpu)) => gpu.upgrade(),
             _ => None,
@@ -215,11 +201,12 @@ impl Gpu {
             device.attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
         );
         let free = context.free_memory_bytes()?;
-        let memory = Memory { device: Heap::new(Kind::Device), pinned: Heap::new(Kind::Pinned) };
         // Last of all: whoever opens the GPU holds what its drop waits for.
         let presence = Presence { ordinal, is_lost: context.loss() };
         Ok(Self {
-            memory: Mutex::new(memory),
+            memory: Mutex::new(Memory::new()),
+            // An eighth of the device: more is wanted by others rather than here again.
+            deferred_bytes_max: device.total_memory_bytes()? / 8,
             utility,
             sides,
             _partials: partials,
@@ -249,7 +236,7 @@ impl Gpu {
     pub(crate) fn replace_program(&self, image: &[u8], phases: &BTreeSet<u32>) -> Result<(), Error> {
         // So that modules do not gather where there is always something at work.
         let drains = self.retired.lock().len() >= RETIRED_MAX;
-        self.window("cuda.compile", drains, || {
+        self.window("cuda.compile", drains, WINDOW_DEADLINE, || {
             let trial = Trial { stream: &self.utility, record: &self.sample, ring_threads: self.limits.ring_threads };
             let program = Program::load(&self.context, image, phases, trial)?;
             program.check_occupancy(self.program.read().blocks_per_unit)?;
@@ -269,28 +256,6 @@ impl Gpu {
         Ok(true)
     }
 
-    /// Bytes of device memory that can be reserved now.
-    pub(crate) fn available_bytes(&self) -> u64 {
-        // Relaxed: a figure.
-        self.driver_free_bytes.load(Ordering::Relaxed) + self.memory.lock().device.free_bytes()
-    }
-
-    /// Memory of `size_bytes`, zeroed.
-    ///
-    /// Blocks; parks the rings for a moment if the driver has to be asked.
-    pub(crate) fn take(self: &Arc<Self>, kind: Kind, size_bytes: u64) -> Result<Part, Error> {
-        let taken = self.memory.lock().heap(kind).take(size_bytes);
-        let address = match taken {
-            Some(address) => address,
-            None => self.window("cuda.reserve", true, || self.grow_and_take(kind, size_bytes))?,
-        };
-        let part = Part { gpu: Arc::clone(self), kind, address, size_bytes };
-        // The part is as long. Other sizes might have the driver load another kernel for them, under a running ring.
-        self.utility.zero(address, rounded(size_bytes).unwrap_or(size_bytes))?;
-        self.utility.wait()?;
-        Ok(part)
-    }
-
     /// A stream for a ring's kernel.
     ///
     /// Blocks; parks the rings for a moment if all streams are taken.
@@ -298,52 +263,9 @@ impl Gpu {
         let idle = self.idle_streams.lock().pop();
         let stream = match idle {
             Some(stream) => stream,
-            None => self.window("cuda.launch", true, || self.context.urgent_stream())?,
+            None => self.window("cuda.launch", true, WINDOW_DEADLINE, || self.context.urgent_stream())?,
         };
         Ok(RingStream { gpu: Arc::clone(self), stream: Some(stream) })
-    }
-
-    fn grow_and_take(&self, kind: Kind, size_bytes: u64) -> Result<u64, Error> {
-        let mut memory = self.memory.lock();
-        // Somebody else may have grown it, or given something back.
-        if let Some(address) = memory.heap(kind).take(size_bytes) {
-            return Ok(address);
-        }
-        memory.heap(kind).shrink();
-        let free = self.ask_free_bytes()?;
-        let (most, there) = match kind {
-            Kind::Device => (free, format!("and {free} are available")),
-            Kind::Pinned => {
-                (u64::MAX, format!("in page-locked memory, and {} are at hand", memory.pinned.free_bytes()))
-            }
-        };
-        let refuse = |source: Option<Error>, what: &str| {
-            let why = format!("{size_bytes} bytes were asked for {there}{what}: release some, or ask for less");
-            let error = Error::new(ErrorKind::OutOfMemory, "cuda.reserve", why);
-            Err(source.into_iter().fold(error, Error::with_source))
-        };
-        if size_bytes > most {
-            return refuse(None, "");
-        }
-        if memory.device.ranges().count() + memory.pinned.ranges().count() >= ARENAS_MAX {
-            return refuse(None, &format!(", but memory is in {ARENAS_MAX} pieces already, the most"));
-        }
-        let grown = memory.heap(kind).grow(&self.context, size_bytes, most);
-        self.ask_free_bytes()?;
-        match grown.map(|()| memory.heap(kind).take(size_bytes)) {
-            Ok(Some(address)) => Ok(address),
-            Ok(None) => refuse(None, ""),
-            Err(error) if error.kind() == ErrorKind::OutOfMemory => refuse(Some(error), ""),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// Asks the driver what it has free, which is what it has until it is asked again. No ring runs.
-    fn ask_free_bytes(&self) -> Result<u64, Error> {
-        let free = self.context.free_memory_bytes()?;
-        // Relaxed: a figure.
-        self.driver_free_bytes.store(free, Ordering::Relaxed);
-        Ok(free)
     }
 
     /// Does `work` while no ring runs: those that do are parked before, and go on afterwards where they were. If the window `drains`,
@@ -352,11 +274,12 @@ impl Gpu {
         &self,
         operation: &'static str,
         drains: bool,
+        deadline: Duration,
         work: impl FnOnce() -> Result<R, Error>,
     ) -> Result<R, Error> {
         let rings = self.rings.lock();
         let running: Vec<Arc<Core>> = rings.iter().filter_map(Weak::upgrade).collect();
-        let parked = Core::park_all(&running, Window { operation, deadline: WINDOW_DEADLINE, drains });
+        let parked = Core::park_all(&running, Window { operation, deadline, drains });
         let done = parked.and_then(|()| {
             let done = work();
             // A failure is what the next call of the driver says too.
@@ -386,41 +309,6 @@ impl Gpu {
         rings.push(Arc::downgrade(core));
         Ok(())
     }
-
-    /// The memory that blocks may lie in, as the ring's kernel is told.
-    pub(crate) fn arenas(&self) -> Vec<[u64; 2]> {
-        let memory = self.memory.lock();
-        memory.device.ranges().chain(memory.pinned.ranges()).collect()
-    }
-
-    /// Enters a buffer of the caller's, which a bind may name from then on.
-    pub(crate) fn enter(&self, address: u64, size_bytes: u64) {
-        self.buffers.write().insert(address, size_bytes);
-    }
-
-    /// Whether all of these bytes lie within one buffer.
-    pub(crate) fn is_within_buffer(&self, address: u64, size_bytes: u64) -> bool {
-        let buffers = self.buffers.read();
-        let before = buffers.range((Bound::Unbounded, Bound::Included(address))).next_back();
-        before.is_some_and(|(first, size)| {
-            let offset = address - first;
-            offset <= *size && size_bytes <= size - offset
-        })
-    }
-
-    /// Takes a buffer out.
-    pub(crate) fn leave(&self, address: u64) {
-        self.buffers.write().remove(&address);
-    }
-
-    /// Where the host sees a part of page-locked memory.
-    pub(crate) fn host_of(&self, part: &Part) -> Result<std::ptr::NonNull<u8>, Error> {
-        let memory = self.memory.lock();
-        let there = memory.pinned.pinned(part.address);
-        there.and_then(|(pinned, offset)| pinned.host_at(offset)).ok_or_else(|| {
-            Error::new(ErrorKind::InvalidState, "cuda.launch", "page-locked memory has no address in the host")
-        })
-    }
 }
 
 /// A stream that a ring's kernel runs on, kept for another ring when dropped. Its kernel has ended then.
@@ -442,36 +330,5 @@ impl Deref for RingStream {
 impl Drop for RingStream {
     fn drop(&mut self) {
         self.gpu.idle_streams.lock().extend(self.stream.take());
-    }
-}
-
-/// A part of the GPU's memory, given back when dropped.
-#[derive(Debug)]
-pub(crate) struct Part {
-    gpu: Arc<Gpu>,
-    kind: Kind,
-    address: u64,
-    size_bytes: u64,
-}
-
-impl Part {
-    /// The device address of its first byte.
-    pub(crate) fn address(&self) -> u64 {
-        self.address
-    }
-
-    pub(crate) fn size_bytes(&self) -> u64 {
-        self.size_bytes
-    }
-
-    pub(crate) fn gpu(&self) -> &Arc<Gpu> {
-        &self.gpu
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        let Self { gpu, kind, address, size_bytes } = self;
-        gpu.memory.lock().heap(*kind).give_back(*address, *size_bytes);
     }
 }

@@ -100,6 +100,11 @@ impl Heap {
         self.arena.free_bytes()
     }
 
+    /// Bytes of the pieces that [`Heap::shrink`] would give back.
+    pub(crate) fn deferred_bytes(&self) -> u64 {
+        self.arena.free_pieces().map(|(_, size)| size).sum()
+    }
+
     /// The pieces: first device address and the one behind the last.
     pub(crate) fn ranges(&self) -> impl Iterator<Item = [u64; 2]> {
         self.arena.ranges()

@@ -83,6 +83,7 @@ impl NullBackend {
             architecture: "none".to_owned(),
             total_memory_bytes: self.memory_bytes,
             available_memory_bytes,
+            deferred_memory_bytes: 0,
             compute_units: 0,
             clock_mhz: 0,
             max_threads_per_block: 0,

@@ -13,6 +13,7 @@ pub const CASES: &[Case] = &[
     Case::new("shared::two_devices_of_one_gpu", "", two_devices),
     Case::new("shared::opened_while_the_last_one_closes", "", opened_while_closing),
     Case::new("shared::a_thousand_rings_leave_nothing", "trace={folder}/trace", a_thousand_rings),
+    Case::new("shared::memory_is_not_kept_for_ever", "trace={folder}/trace", memory_is_not_kept_for_ever),
     Case::new("shared::memory_comes_back", "trace={folder}/trace", memory_comes_back),
 ];
 
@@ -96,6 +97,32 @@ fn a_thousand_rings(folder: &Path) -> End {
     assert_eq!(pieces(folder), 0, "pieces of the driver's memory");
     let made = streams("cuStreamCreate") + streams("cuStreamCreateWithPriority");
     assert_eq!(made, streams("cuStreamDestroy_v2"));
+    End::Passed
+}
+
+/// Goal: what was released and not given back is said, and is bounded. Method: of the emulated GiB an eighth may be kept; the ring
+/// runs all the while.
+fn memory_is_not_kept_for_ever(folder: &Path) -> End {
+    let mut bench = Bench::new(open(), RING);
+    let deferred = |bench: &Bench| bench.device.info().deferred_memory_bytes;
+    let held = pieces(folder);
+    let buffers: Vec<_> = (0..3).map(|_| bench.device.reserve(100 * MIB, MemoryType::Default)).collect();
+    assert!(buffers.iter().all(Result::is_ok), "there is memory");
+    assert_eq!((deferred(&bench), pieces(folder)), (0, held + 3));
+    drop(buffers);
+    // A piece may be larger than what was asked for.
+    let all = deferred(&bench);
+    assert!(all >= 300 * MIB && pieces(folder) == held + 3, "{all} bytes in {} pieces, {held} before", pieces(folder));
+    assert_eq!(backend().devices().expect("devices are listed")[0].deferred_memory_bytes, all);
+    bench.lane.probe(1);
+    let little = bench.device.reserve(MIB, MemoryType::Default).expect("there is memory");
+    assert_eq!((deferred(&bench), pieces(folder)), (0, held));
+    bench.lane.probe(2);
+    // Little enough to be kept.
+    drop((little, bench.device.reserve(100 * MIB, MemoryType::Default).expect("there is memory")));
+    bench.device.reserve(MIB, MemoryType::Default).expect("there is memory");
+    assert_eq!((deferred(&bench), pieces(folder)), (100 * MIB, held + 1));
+    bench.lane.probe(3);
     End::Passed
 }
 

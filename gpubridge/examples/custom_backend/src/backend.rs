@@ -63,6 +63,7 @@ fn report(available_memory_bytes: u64, has_kernels: bool) -> DeviceInfo {
         architecture: std::env::consts::ARCH.to_owned(),
         total_memory_bytes: TOTAL_BYTES,
         available_memory_bytes,
+        deferred_memory_bytes: 0,
         compute_units: 1,
         clock_mhz: 0,
         max_threads_per_block: 1,

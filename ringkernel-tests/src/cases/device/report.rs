@@ -98,10 +98,10 @@ pub fn every_available_device_opens_as_listed(context: &Context) {
     for info in listed {
         let device = context.backend().open(info.index).unwrap_or_else(|why| panic!("{} is listed: {why}", info.id));
         let now = device.info();
-        let available_memory_bytes = info.available_memory_bytes;
+        let DeviceInfo { available_memory_bytes, deferred_memory_bytes, .. } = info;
         // A clock goes up and down like the memory in use.
         let clock_mhz = info.clock_mhz;
-        assert_eq!(DeviceInfo { available_memory_bytes, clock_mhz, ..now }, info);
+        assert_eq!(DeviceInfo { available_memory_bytes, deferred_memory_bytes, clock_mhz, ..now }, info);
         Bench::new(device, SMALL).lane.probe(u64::from(info.index.0));
     }
 }
@@ -147,6 +147,7 @@ pub fn no_more_memory_is_available_than_there_is(context: &Context) {
     let lent = device.reserve(1 << 20, MemoryType::Default).expect("a megabyte is there");
     for info in devices(context).into_iter().chain([device.info()]) {
         assert!(info.total_memory_bytes > 0 && info.available_memory_bytes <= info.total_memory_bytes, "{info:?}");
+        assert!(info.deferred_memory_bytes <= info.available_memory_bytes, "{info:?}");
     }
     drop(lent);
 }

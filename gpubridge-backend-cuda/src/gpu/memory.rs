@@ -1,0 +1,197 @@
+//! A GPU's memory as rings and buffers share it: parts of what the driver gave, in pieces that come and go in windows.
+
+use std::ops::Bound;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use gpubridge_abstractions::{Error, ErrorKind};
+
+use super::{Gpu, WINDOW_DEADLINE};
+use crate::arena::rounded;
+use crate::heap::{Heap, Kind};
+use crate::parameters::ARENAS_MAX;
+
+/// How long rings may be held up to give memory back that nobody has asked for.
+const GIVE_BACK_DEADLINE: Duration = Duration::from_millis(20);
+
+#[derive(Debug)]
+pub(super) struct Memory {
+    device: Heap,
+    pinned: Heap,
+}
+
+impl Memory {
+    pub(super) fn new() -> Self {
+        Self { device: Heap::new(Kind::Device), pinned: Heap::new(Kind::Pinned) }
+    }
+
+    fn heap(&mut self, kind: Kind) -> &mut Heap {
+        match kind {
+            Kind::Device => &mut self.device,
+            Kind::Pinned => &mut self.pinned,
+        }
+    }
+}
+
+impl Gpu {
+    /// Bytes of device memory that can be reserved now.
+    pub(crate) fn available_bytes(&self) -> u64 {
+        // Relaxed: a figure.
+        self.driver_free_bytes.load(Ordering::Relaxed) + self.memory.lock().device.free_bytes()
+    }
+
+    /// Memory of `size_bytes`, zeroed.
+    ///
+    /// Blocks; parks the rings for a moment if the driver has to be asked.
+    pub(crate) fn take(self: &Arc<Self>, kind: Kind, size_bytes: u64) -> Result<Part, Error> {
+        let taken = self.memory.lock().heap(kind).take(size_bytes);
+        let address = match taken {
+            Some(address) => address,
+            None => self.window("cuda.reserve", true, WINDOW_DEADLINE, || self.grow_and_take(kind, size_bytes))?,
+        };
+        let part = Part { gpu: Arc::clone(self), kind, address, size_bytes };
+        // The part is as long. Other sizes might have the driver load another kernel for them, under a running ring.
+        self.utility.zero(address, rounded(size_bytes).unwrap_or(size_bytes))?;
+        self.utility.wait()?;
+        self.bound_deferred()?;
+        Ok(part)
+    }
+
+    fn grow_and_take(&self, kind: Kind, size_bytes: u64) -> Result<u64, Error> {
+        let mut memory = self.memory.lock();
+        // Somebody else may have grown it, or given something back.
+        if let Some(address) = memory.heap(kind).take(size_bytes) {
+            return Ok(address);
+        }
+        memory.heap(kind).shrink();
+        let free = self.ask_free_bytes()?;
+        let (most, there) = match kind {
+            Kind::Device => (free, format!("and {free} are available")),
+            Kind::Pinned => {
+                (u64::MAX, format!("in page-locked memory, and {} are at hand", memory.pinned.free_bytes()))
+            }
+        };
+        let refuse = |source: Option<Error>, what: &str| {
+            let why = format!("{size_bytes} bytes were asked for {there}{what}: release some, or ask for less");
+            let error = Error::new(ErrorKind::OutOfMemory, "cuda.reserve", why);
+            Err(source.into_iter().fold(error, Error::with_source))
+        };
+        if size_bytes > most {
+            return refuse(None, "");
+        }
+        if memory.device.ranges().count() + memory.pinned.ranges().count() >= ARENAS_MAX {
+            return refuse(None, &format!(", but memory is in {ARENAS_MAX} pieces already, the most"));
+        }
+        let grown = memory.heap(kind).grow(&self.context, size_bytes, most);
+        self.ask_free_bytes()?;
+        match grown.map(|()| memory.heap(kind).take(size_bytes)) {
+            Ok(Some(address)) => Ok(address),
+            Ok(None) => refuse(None, ""),
+            Err(error) if error.kind() == ErrorKind::OutOfMemory => refuse(Some(error), ""),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Bytes of device memory that go back to the driver in the next window: nothing lies in them.
+    pub(crate) fn deferred_bytes(&self) -> u64 {
+        self.memory.lock().device.deferred_bytes()
+    }
+
+    /// Opens a window to give back what was released long ago, once that is too much.
+    ///
+    /// # Errors
+    /// `DeviceLost`. A window that is not to be had soon is none.
+    fn bound_deferred(&self) -> Result<(), Error> {
+        let deferred_max = |memory: &Memory| memory.device.deferred_bytes().max(memory.pinned.deferred_bytes());
+        // Work beside the rings would hold them up for as long as it takes.
+        if deferred_max(&self.memory.lock()) <= self.deferred_bytes_max || !self.is_drained()? {
+            return Ok(());
+        }
+        let given_back = self.window("cuda.reserve", true, GIVE_BACK_DEADLINE, || {
+            let mut memory = self.memory.lock();
+            memory.device.shrink();
+            memory.pinned.shrink();
+            drop(memory);
+            self.ask_free_bytes()
+        });
+        match given_back {
+            Err(error) if error.kind() == ErrorKind::Timeout => Ok(()),
+            other => other.map(drop),
+        }
+    }
+
+    /// Asks the driver what it has free, which is what it has until it is asked again. No ring runs.
+    fn ask_free_bytes(&self) -> Result<u64, Error> {
+        let free = self.context.free_memory_bytes()?;
+        // Relaxed: a figure.
+        self.driver_free_bytes.store(free, Ordering::Relaxed);
+        Ok(free)
+    }
+
+    /// The memory that blocks may lie in, as the ring's kernel is told.
+    pub(crate) fn arenas(&self) -> Vec<[u64; 2]> {
+        let memory = self.memory.lock();
+        memory.device.ranges().chain(memory.pinned.ranges()).collect()
+    }
+
+    /// Enters a buffer of the caller's, which a bind may name from then on.
+    pub(crate) fn enter(&self, address: u64, size_bytes: u64) {
+        self.buffers.write().insert(address, size_bytes);
+    }
+
+    /// Whether all of these bytes lie within one buffer.
+    pub(crate) fn is_within_buffer(&self, address: u64, size_bytes: u64) -> bool {
+        let buffers = self.buffers.read();
+        let before = buffers.range((Bound::Unbounded, Bound::Included(address))).next_back();
+        before.is_some_and(|(first, size)| {
+            let offset = address - first;
+            offset <= *size && size_bytes <= size - offset
+        })
+    }
+
+    /// Takes a buffer out.
+    pub(crate) fn leave(&self, address: u64) {
+        self.buffers.write().remove(&address);
+    }
+
+    /// Where the host sees a part of page-locked memory.
+    pub(crate) fn host_of(&self, part: &Part) -> Result<std::ptr::NonNull<u8>, Error> {
+        let memory = self.memory.lock();
+        let there = memory.pinned.pinned(part.address);
+        there.and_then(|(pinned, offset)| pinned.host_at(offset)).ok_or_else(|| {
+            Error::new(ErrorKind::InvalidState, "cuda.launch", "page-locked memory has no address in the host")
+        })
+    }
+}
+
+/// A part of the GPU's memory, given back when dropped.
+#[derive(Debug)]
+pub(crate) struct Part {
+    gpu: Arc<Gpu>,
+    kind: Kind,
+    address: u64,
+    size_bytes: u64,
+}
+
+impl Part {
+    /// The device address of its first byte.
+    pub(crate) fn address(&self) -> u64 {
+        self.address
+    }
+
+    pub(crate) fn size_bytes(&self) -> u64 {
+        self.size_bytes
+    }
+
+    pub(crate) fn gpu(&self) -> &Arc<Gpu> {
+        &self.gpu
+    }
+}
+
+impl Drop for Part {
+    fn drop(&mut self) {
+        let Self { gpu, kind, address, size_bytes } = self;
+        gpu.memory.lock().heap(*kind).give_back(*address, *size_bytes);
+    }
+}
