@@ -8,10 +8,11 @@ use std::time::{Duration, Instant};
 use gpubridge_abstractions::{Error, ErrorKind, SharedMemory};
 
 use crate::care::Care;
-use crate::driver::Stream;
 use crate::kernels::KernelSlots;
 use crate::parameters::{COPY_ADDRESS, COPY_BYTES, COPY_CHUNK, COPY_IN, COPY_OUT, RECORD_BYTES, Request};
+use crate::program::Program;
 use crate::ring::Core;
+use crate::side::Side;
 
 /// Between two looks at the kernel itself.
 const CARE: Duration = Duration::from_millis(1);
@@ -104,7 +105,7 @@ impl Attendant {
         let side = &core.gpu.sides[side];
         core.gpu.with_program(|program| {
             if matches!(request.variant, COPY_IN | COPY_OUT) {
-                copy(core, &side.stream, request)?;
+                copy(core, program, side, request, record)?;
                 side.finish(program, record)
             } else {
                 side.launch(program, core.gpu.limits, request, record, core.cuda.graph_phases_min)
@@ -114,16 +115,19 @@ impl Attendant {
 }
 
 /// Queues the copy that a command asks for, between a block and a chunk of bulk staging.
-fn copy(core: &Core, side: &Stream, request: Request) -> Result<(), Error> {
+fn copy(core: &Core, program: &Program, side: &Side, request: Request, record: u64) -> Result<(), Error> {
     let staging = core.staging(request.lane, request.slot);
     // Relaxed: the request, which was read with Acquire, comes behind them.
     let [address, size_bytes, chunk] =
         [COPY_ADDRESS, COPY_BYTES, COPY_CHUNK].map(|word| staging[word].load(Ordering::Relaxed));
     // A ring without chunks asks for none.
     let chunk = core.bulk.as_ref().map_or(0, |chunks| chunks.address(chunk));
+    if core.gpu.is_pinned(address) {
+        return side.copy_by_kernel(program, core.gpu.limits, request, record, chunk);
+    }
     match request.variant {
-        COPY_IN => side.copy(address, chunk, size_bytes),
-        _ => side.copy(chunk, address, size_bytes),
+        COPY_IN => side.stream.copy(address, chunk, size_bytes),
+        _ => side.stream.copy(chunk, address, size_bytes),
     }
 }
 

@@ -89,6 +89,22 @@ impl Side {
         self.finish(program, record)
     }
 
+    /// Queues a copy between a chunk and a block that both lie in the host's memory, by a kernel: a copy of the driver's would not
+    /// return before it is done. The request says which way.
+    pub(crate) fn copy_by_kernel(
+        &self,
+        program: &Program,
+        limits: Limits,
+        request: Request,
+        record: u64,
+        chunk: u64,
+    ) -> Result<(), Error> {
+        // A word in one operation.
+        let shape = grid(limits, limits.threads, request.work / 8);
+        let arguments: [&[u64]; 4] = [&[record], &[u64::from(request.variant)], &[0], &[chunk]];
+        self.stream.launch(program.functions.beside_grid, shape, false, arguments)
+    }
+
     /// Queues what tells the executor of a command that what was queued before is done.
     pub(crate) fn finish(&self, program: &Program, record: u64) -> Result<(), Error> {
         self.stream.launch(program.functions.beside_finish, FINISH, false, [&[record]])

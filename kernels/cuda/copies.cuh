@@ -1,4 +1,4 @@
-// Moving bytes between a block of device memory and words in the host's memory, by a warp; zeroing, by any team.
+// Moving bytes between a block of device memory and words in the host's memory, by a warp; zeroing and copying, by any team.
 #pragma once
 
 #include "team.cuh"
@@ -78,6 +78,17 @@ GB_DEVICE void zero(const Team &team, u32 *first, u64 size_bytes) {
     u8 *bytes = reinterpret_cast<u8 *>(first);
     for (u64 i = team.rank(); i < size_bytes / 8; i += team.size()) words[i] = 0;
     for (u64 i = size_bytes / 8 * 8 + team.rank(); i < size_bytes; i += team.size()) bytes[i] = 0;
+}
+
+// Copies `size_bytes` between memory that does not overlap.
+template <class Team>
+GB_DEVICE void copy(const Team &team, u8 *to, const u8 *from, u64 size_bytes) {
+    bool aligned = (reinterpret_cast<u64>(to) | reinterpret_cast<u64>(from)) % 8 == 0;
+    u64 words = aligned ? size_bytes / 8 : 0;
+    for (u64 i = team.rank(); i < words; i += team.size()) {
+        reinterpret_cast<u64 *>(to)[i] = reinterpret_cast<const u64 *>(from)[i];
+    }
+    for (u64 i = words * 8 + team.rank(); i < size_bytes; i += team.size()) to[i] = from[i];
 }
 
 } // namespace gb

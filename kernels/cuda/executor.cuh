@@ -1,9 +1,9 @@
 // An executing warp of a block: the rules of commands, as `kernels/src/device/executor.rs` has them in Rust.
 //
-// All lanes of the warp walk through here together. One of them looks up what a command names, since what is looked up may
-// change meanwhile and all must come to the same answer.
+// All lanes of the warp walk through here together.
 #pragma once
 
+#include "at_hand.cuh"
 #include "copies.cuh"
 #include "held.cuh"
 #include "library/library.cuh"
@@ -20,18 +20,11 @@ constexpr u32 SAMPLE = 64;
 // Commands executed between two looks at what is at work beside the ring.
 constexpr u32 COMMANDS_PER_TENDING = 8;
 
-struct Executor {
-    const Parameters &ring;
-    Hall &hall;
-    u32 index;
+struct Executor : AtHand {
     Held held;
     u32 seen;
     u32 executed;
-    // Of the command at hand.
-    u32 lane;
-    u32 slot;
-    u32 answer_bytes;
-    // Whether it went beside the ring: it is answered later.
+    // Whether the command at hand went beside the ring: it is answered later.
     bool went;
     // Commands that waited behind one that is answered now, to be executed before all others: slots of `chain_lane`.
     u32 chain;
@@ -39,8 +32,6 @@ struct Executor {
     u32 chain_lane;
 
     GB_MEMBER u32 state() const { return seen & 0xff; }
-    GB_MEMBER u32 rank() const { return Warp{}.rank(); }
-    GB_MEMBER u64 *answer() const { return hall.answer[index]; }
 
     GB_MEMBER void run() {
         u32 done = 0;
@@ -159,23 +150,6 @@ private:
         finish(command.words[0], status, sampled ? sampled_ns(nanoseconds() - started) : 0);
     }
 
-    // Answers the command at hand with the executor's answer.
-    GB_MEMBER void finish(u64 header, u32 status, u32 device_time_ns) {
-        sync_warp();
-        u64 bytes = status == STATUS_OK ? answer_bytes : 0;
-        u64 word = rank() >= 1 && rank() < SLOT_WORDS && bytes > 0 ? answer()[rank() - 1] : 0;
-        u64 displaced = ballot(word >> 63) >> 1 & 0x7f;
-        if (rank() == 0) {
-            word = displaced << DISPLACED_SHIFT | u64(status) << STATUS_SHIFT | bytes << RESULT_SHIFT |
-                   device_time_ns;
-        }
-        u64 tag = (header >> ANSWER_BIT_SHIFT & 1) << 63;
-        // Each word proves by its tag that it is new, so no order is needed between them.
-        if (rank() < SLOT_WORDS) {
-            store_system(words_of(ring, lane).completion(slot) + rank(), (word & ~(1ull << 63)) | tag);
-        }
-    }
-
     GB_MEMBER u32 perform(const Command &command) {
         switch (command.opcode()) {
         case OPCODE_ECHO:
@@ -192,30 +166,6 @@ private:
         case OPCODE_READ_BULK: return bulk(command, COPY_OUT);
         default: return STATUS_UNKNOWN_OPCODE;
         }
-    }
-
-    // Each lane that `looks` looks up the block of its name; all see what the first `count` found.
-    GB_MEMBER u32 find(Name name, bool looks, u32 count, u32 grain) {
-        if (looks) hall.found[index][rank()] = look_up(name, grain, rank());
-        sync_warp();
-        for (u32 i = 0; i < count; ++i) {
-            if (hall.found[index][i] != STATUS_OK) return hall.found[index][i];
-        }
-        return STATUS_OK;
-    }
-
-    // By one lane. Another executor may bind the slot meanwhile: what was read of it counts if it stayed as it was.
-    GB_MEMBER u32 look_up(Name name, u32 grain, u32 at) {
-        if (name.index >= ring.allocations) return STATUS_UNKNOWN_ALLOCATION;
-        Bound bound;
-        bool whole = ring.lanes[lane].table[name.index].read(bound);
-        if (!whole || bound.size_bytes == 0 || bound.generation != name.generation) return STATUS_UNKNOWN_ALLOCATION;
-        if (bound.owner != grain) return STATUS_NOT_OWNER;
-        // The block's memory may have gone back to the driver while the name stayed bound.
-        if (!is_memory(bound.address, bound.size_bytes)) return STATUS_UNKNOWN_ALLOCATION;
-        hall.address[index][at] = bound.address;
-        hall.size_bytes[index][at] = bound.size_bytes;
-        return STATUS_OK;
     }
 
     GB_MEMBER u32 bind(const Command &command) {
@@ -240,35 +190,12 @@ private:
         return STATUS_OK;
     }
 
-    GB_MEMBER static u32 *pointer(u64 address) { return reinterpret_cast<u32 *>(address); }
-
-    GB_MEMBER bool is_memory(u64 address, u64 size_bytes) const {
-        for (u32 i = 0; i < ring.arena_count; ++i) {
-            const Range &arena = ring.arenas[i];
-            if (address >= arena.first && address < arena.end && size_bytes <= arena.end - address) return true;
-        }
-        return false;
-    }
-
     GB_MEMBER void rebind(Name name, u64 address, u64 size_bytes, u32 owner) {
         // What was written through the name before comes before what another lane will do with the block.
         fence_device();
         sync_warp();
         if (rank() == 0) ring.lanes[lane].table[name.index].change(address, size_bytes, name.generation, owner);
         sync_warp();
-    }
-
-    // The first byte of a transfer of at most `limit_bytes`, or why there is none.
-    GB_MEMBER u32 transfer(const Command &command, u32 limit_bytes, u8 *&first, u32 &size_bytes) {
-        u32 status = find(Name::of(command.payload(0)), rank() == 0, 1, command.grain());
-        if (status != STATUS_OK) return status;
-        u64 offset_bytes = command.payload(1);
-        size_bytes = u32(command.payload(2));
-        if (size_bytes > limit_bytes) return STATUS_INVALID_ARGUMENT;
-        u64 block_bytes = hall.size_bytes[index][0];
-        if (offset_bytes > block_bytes || size_bytes > block_bytes - offset_bytes) return STATUS_OUT_OF_BOUNDS;
-        first = reinterpret_cast<u8 *>(hall.address[index][0]) + offset_bytes;
-        return STATUS_OK;
     }
 
     GB_MEMBER u32 write(const Command &command) {
@@ -329,7 +256,8 @@ private:
             // No kernel runs that would note it.
             ring.lanes[lane].records[slot].started_ns = nanoseconds();
         }
-        begin_beside(command, variant, 0, Call{}, size_bytes);
+        // For a kernel, where the copy engine is none for it.
+        begin_beside(command, variant, 0, Call{{}, {}, {reinterpret_cast<u32 *>(first), size_bytes}, 0, {}, 0}, size_bytes);
         return STATUS_OK;
     }
 
@@ -388,11 +316,6 @@ private:
     }
 
     GB_MEMBER static bool same(Name a, Name b) { return !a.is_none() && a.index == b.index; }
-
-    GB_MEMBER Elements buffer(u32 which) const {
-        u64 size_bytes = hall.size_bytes[index][which];
-        return {size_bytes == 0 ? nullptr : pointer(hall.address[index][which]), size_bytes / 4};
-    }
 
     // Hands the command at hand to the host, to be launched beside the ring. Its grain waits from now on.
     GB_MEMBER void begin_beside(const Command &command, u32 variant, u32 phases, const Call &call, u64 work) {

@@ -73,11 +73,11 @@ GB_KERNEL(gb::RING_THREADS_MAX) gpubridge_ring(const gb::Parameters parameters) 
         Poller{ring, hall, executors, control, lanes, ~0ull, false, false, 0}.run();
     } else {
         u64 *held = ring.held + (u64(block) * EXECUTORS_MAX + warp - 1) * ring.requests_max;
-        Executor{ring, hall, warp - 1, {held, 0, 0}, NOTHING_YET, 0, 0, 0, 0, false, NO_SLOT, NO_SLOT, 0}.run();
+        Executor{{ring, hall, warp - 1, 0, 0, 0}, {held, 0, 0}, NOTHING_YET, 0, false, NO_SLOT, NO_SLOT, 0}.run();
     }
 }
 
-// A phase of a kernel for a grid, by all blocks of the launch.
+// A phase of a kernel for a grid, by all blocks of the launch. Of a copy, `partials` is the chunk.
 GB_KERNEL(gb::BESIDE_THREADS_MAX) gpubridge_beside_grid(gb::Record *record, gb::u32 variant, gb::u32 phase, gb::u64 *partials) {
     using namespace gb;
     using Scratch = u64[WARP];
@@ -87,7 +87,10 @@ GB_KERNEL(gb::BESIDE_THREADS_MAX) gpubridge_beside_grid(gb::Record *record, gb::
     Answer answer{record->answer, 0, team.rank() == 0, false};
     // By value: what a kernel stores might be the call, as far as a compiler knows.
     Call call = record->call;
+    u8 *bytes = reinterpret_cast<u8 *>(call.output.words), *chunk = reinterpret_cast<u8 *>(partials);
     if (variant == ZERO_BYTES) return zero(team, call.output.words, call.output.count);
+    if (variant == COPY_IN) return copy(team, bytes, chunk, call.output.count);
+    if (variant == COPY_OUT) return copy(team, chunk, bytes, call.output.count);
     ByGrid by_grid{phase, team, call, answer};
     with_kernel(variant, by_grid);
     if (team.rank() == 0) record->answer_bytes = answer.bytes;

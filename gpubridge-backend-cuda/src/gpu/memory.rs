@@ -135,6 +135,11 @@ impl Gpu {
         memory.device.ranges().chain(memory.pinned.ranges()).collect()
     }
 
+    /// Whether this device address is one of page-locked memory.
+    pub(crate) fn is_pinned(&self, address: u64) -> bool {
+        self.memory.lock().pinned.ranges().any(|[first, end]| (first..end).contains(&address))
+    }
+
     /// Enters a buffer of the caller's, which a bind may name from then on.
     pub(crate) fn enter(&self, address: u64, size_bytes: u64) {
         self.buffers.write().insert(address, size_bytes);

@@ -78,19 +78,23 @@ static CUresult transfer(const char *call, std::initializer_list<CUdeviceptr> ad
     });
 }
 
+// Whether the host's memory came from cuMemHostAlloc; the driver copies from and to other memory by way of its own.
+static bool is_pinned(const void *host, size_t bytes) {
+    return bound && bound->memory.holds(Memory::Kind::Host, reinterpret_cast<uintptr_t>(host), bytes);
+}
+
 // Between addresses of the device's or of page-locked memory. From and to other memory the driver copies by way of its own, for
-// which it may wait.
+// which it may wait; within the host's memory it returns when all is done.
 EMULATED_API CUresult cuMemcpyAsync(CUdeviceptr to, CUdeviceptr from, size_t bytes, void *stream) {
     if (bound && (!bound->memory.holds(uintptr_t(to), bytes) || !bound->memory.holds(uintptr_t(from), bytes))) {
         entered = __func__;
         bound->must_not_wait(" of pageable memory");
     }
+    if (is_pinned(pointer(to), bytes) && is_pinned(pointer(from), bytes)) {
+        entered = __func__;
+        bound->must_not_wait(" within the host's memory");
+    }
     return transfer(__func__, {to, from}, bytes, stream, false, [=] { std::memmove(pointer(to), pointer(from), bytes); });
-}
-
-// Whether the host's memory came from cuMemHostAlloc; the driver copies from and to other memory by way of its own.
-static bool is_pinned(const void *host, size_t bytes) {
-    return bound && bound->memory.holds(Memory::Kind::Host, reinterpret_cast<uintptr_t>(host), bytes);
 }
 
 EMULATED_API CUresult cuMemcpyHtoD_v2(CUdeviceptr to, const void *from, size_t bytes) {

@@ -24,6 +24,7 @@ pub const CASES: &[Case] = &[
     Case::new("bulk::a_future_that_is_given_up_frees_no_chunk", GATED, given_up),
     Case::new("bulk::terminated_with_copies_in_flight", GATED, terminated),
     Case::new("bulk::no_window_before_the_copy_is_done", GATED, no_window),
+    Case::new("bulk::blocks_in_the_hosts_memory", "trace={folder}/trace", in_the_hosts_memory),
     Case::new("bulk::a_copy_is_refused", "fail=cuMemcpyAsync:4:1", lost),
     Case::new("bulk::a_copy_faults", "fail=cuMemcpyAsync:4:700", lost),
     Case::new("bulk::windows_between_copies", "", windows),
@@ -190,6 +191,33 @@ fn no_window(folder: &Path) -> End {
     assert_eq!(bench.lane.wait(other).status, Status::Ok);
     assert_eq!(bench.lane.status(&bulk(Opcode::ReadBulk, slot, size, &chunk)), Status::Ok);
     chunk.fill(|bytes| assert!(bytes.iter().all(|byte| *byte == 3)));
+    End::Passed
+}
+
+/// Goal: a block in page-locked memory is copied without the driver, which would not return before the copy is done. Method: whole
+/// and odd pieces, both ways.
+fn in_the_hosts_memory(folder: &Path) -> End {
+    let mut bench = Bench::new(open(), RING);
+    let staging = bench.ring.bulk_staging().expect("a ring on CUDA has bulk staging");
+    let buffer = bench.device.reserve(MIB, MemoryType::Pinned).expect("there is memory");
+    let slot = DeviceSlot { index: 0, generation: 1 };
+    assert_eq!(bench.lane.bind(GRAIN, slot, buffer.address(), MIB, 0), Status::Ok);
+    let mut chunk = Arc::clone(&staging).take().expect("all are free");
+    let result = Arc::clone(&staging).take().expect("all are free");
+    let mut expected = vec![0; MIB as usize];
+    for (round, (offset_bytes, size)) in (1..).zip([(0, MIB as usize), (3, 100_001), (8, 65_536), (1, 7)]) {
+        let written: Vec<u8> = (0..size).map(|i| (i % 251) as u8 ^ round).collect();
+        chunk.write(&written);
+        expected[offset_bytes..][..size].copy_from_slice(&written);
+        let transfer = Transfer { slot, offset_bytes: offset_bytes as u64, size_bytes: size as u32 };
+        let payload = transfer.to_payload([u64::from(chunk.number()), 0, 0, 0]);
+        assert_eq!(bench.lane.status(&Command::new(Opcode::WriteBulk, GRAIN, payload)), Status::Ok);
+        assert_eq!(bench.lane.status(&bulk(Opcode::ReadBulk, slot, MIB as usize, &result)), Status::Ok);
+        let mut read = vec![0xee; MIB as usize];
+        result.read(&mut read);
+        assert!(read == expected, "round {round}");
+    }
+    under_way(folder, 0);
     End::Passed
 }
 
