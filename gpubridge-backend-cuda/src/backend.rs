@@ -38,6 +38,9 @@ pub struct CudaConfig {
     pub max_commands: Option<u32>,
     /// From how many phases on what a grid does beside a ring is launched as one graph, instead of one by one.
     pub graph_phases_min: u32,
+    /// Whether commands are posted to the device's memory where the host can map that, so that the device reads them without the way
+    /// across the bus.
+    pub posts_commands: bool,
     /// Chunks of a ring's bulk staging, page-locked: two for each large transfer at once. Fewer than two are none.
     pub bulk_chunks: u32,
     /// Bytes of each of them, a multiple of 256; 0 is no bulk staging.
@@ -89,6 +92,7 @@ impl Default for CudaConfig {
             command_limit: Duration::from_secs(60),
             max_commands: None,
             graph_phases_min: 3,
+            posts_commands: true,
             bulk_chunks: 4,
             // To be measured on a GPU: a copy is to last long beside the way of its command and its answer.
             bulk_chunk_bytes: 4 << 20,

@@ -17,7 +17,7 @@ use parking_lot::{Mutex, MutexGuard};
 use crate::backend::CudaConfig;
 use crate::gpu::{Gpu, Part};
 use crate::heap::Kind;
-use crate::words::PinnedWords;
+use crate::posted::LaneWords;
 
 /// The payload word that holds a chunk's number.
 const CHUNK_WORD: usize = Transfer::HEADER_WORDS;
@@ -40,7 +40,7 @@ pub(crate) struct BulkChunks {
     chunk_bytes: usize,
     // Whoever reaches a chunk's bytes holds its guard meanwhile.
     states: Box<[Mutex<State>]>,
-    lanes: Vec<HostCompletions<Arc<PinnedWords>>>,
+    lanes: Vec<HostCompletions<LaneWords>>,
 }
 
 // SAFETY: the bytes of a chunk are reached under its guard alone.
@@ -53,7 +53,7 @@ impl BulkChunks {
     pub(crate) fn new(
         gpu: &Arc<Gpu>,
         cuda: &CudaConfig,
-        lanes: Vec<HostCompletions<Arc<PinnedWords>>>,
+        lanes: Vec<HostCompletions<LaneWords>>,
     ) -> Result<Option<Arc<Self>>, Error> {
         if !cuda.has_bulk_staging() {
             return Ok(None);

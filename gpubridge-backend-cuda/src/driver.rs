@@ -8,6 +8,7 @@
 mod copy;
 mod graph;
 mod link;
+mod mapping;
 mod memory;
 pub(crate) mod nvrtc;
 
@@ -24,6 +25,7 @@ use crate::results::{RESTART, meaning};
 
 pub(crate) use graph::{Graph, Step};
 pub(crate) use link::{Object, Part};
+pub(crate) use mapping::{MAPPING_ALIGNMENT, Mapping, fence};
 pub(crate) use memory::{DeviceMemory, PinnedMemory};
 
 /// The oldest driver that is served, as the driver counts: CUDA 12.0.

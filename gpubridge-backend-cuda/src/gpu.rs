@@ -15,6 +15,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::driver::{Context, DeviceAttribute, DeviceMemory, Driver, Stream};
 use crate::parameters::RECORD_BYTES;
+use crate::posted::try_posting;
 use crate::program::{Program, Trial};
 use crate::results::RESTART;
 use crate::ring::{Core, Window};
@@ -101,6 +102,8 @@ pub(crate) struct Gpu {
     // What kernels are tried on that are new.
     sample: DeviceMemory,
     pub(crate) users: Users,
+    /// Whether the host can post commands to the device's memory, and if not, why.
+    pub(crate) posting: Result<(), String>,
     pub(crate) context: Arc<Context>,
     pub(crate) limits: Limits,
     // What the driver had free when it was last asked: asking it under a running ring is one more call that may wait.
@@ -200,13 +203,15 @@ impl Gpu {
             device.attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
             device.attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
         );
+        let posting = try_posting(device, &context, &utility);
         let free = context.free_memory_bytes()?;
-        // Last of all: whoever opens the GPU holds what its drop waits for.
+        // An eighth of the device: more is wanted by others rather than here again.
+        let deferred_bytes_max = device.total_memory_bytes()? / 8;
+        // Last of all, and nothing fails behind it: whoever opens the GPU holds what its drop waits for.
         let presence = Presence { ordinal, is_lost: context.loss() };
         Ok(Self {
             memory: Mutex::new(Memory::new()),
-            // An eighth of the device: more is wanted by others rather than here again.
-            deferred_bytes_max: device.total_memory_bytes()? / 8,
+            deferred_bytes_max,
             utility,
             sides,
             _partials: partials,
@@ -215,6 +220,7 @@ impl Gpu {
             retired: Mutex::default(),
             sample,
             users: Users::new(capability),
+            posting,
             context,
             limits,
             driver_free_bytes: AtomicU64::new(free),

@@ -24,6 +24,7 @@ mod gpu;
 mod heap;
 mod kernels;
 mod parameters;
+mod posted;
 #[cfg(feature = "probe")]
 pub mod probe;
 mod process;

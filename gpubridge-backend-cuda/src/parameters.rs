@@ -43,8 +43,8 @@ pub(crate) enum Wanted {
     Pause = 5,
 }
 
-/// One lane: its words, its allocation table, its records.
-pub(crate) type Lane = [u64; 3];
+/// One lane: its commands, its words, its allocation table, its records.
+pub(crate) type Lane = [u64; 4];
 
 /// The ring, as it lies in memory when the kernel is launched with it.
 #[derive(Clone, Copy, Debug)]
@@ -63,7 +63,7 @@ pub(crate) struct Parameters {
 }
 
 /// Eight-byte words of the ring's parameters.
-const PARAMETER_WORDS: usize = 3 * LANES_MAX + 4 + 5 + 2 * ARENAS_MAX;
+const PARAMETER_WORDS: usize = 4 * LANES_MAX + 4 + 5 + 2 * ARENAS_MAX;
 
 impl Parameters {
     /// As the kernel takes them, with the memory that there is now.
@@ -87,7 +87,7 @@ impl Parameters {
     }
 }
 
-const _: () = assert!(PARAMETER_WORDS * 8 == 2120, "as in ring.cuh");
+const _: () = assert!(PARAMETER_WORDS * 8 == 2632, "as in ring.cuh");
 const _: () = assert!(AT_WORK + EXECUTORS_MAX <= CONTROL_WORDS, "a control word per executor");
 const _: () = assert!(PAYLOAD_WORDS + 1 == SLOT_WORDS, "as in layout.cuh");
 

@@ -23,6 +23,7 @@ use crate::parameters::{
     BLOCK_STATE_BYTES, BOUND_BYTES, CONTROL_WORDS, EXECUTORS_MAX, Parameters, REACHED, RECORD_BYTES, RESTS, WANTED,
     Wanted,
 };
+use crate::posted::{LaneWords, PostedWords};
 use crate::results::RESTART;
 use crate::submit::CudaSubmitter;
 use crate::words::PinnedWords;
@@ -92,7 +93,7 @@ pub(crate) struct Core {
     pub(crate) bulk: Option<Arc<BulkChunks>>,
     lanes: Vec<Arc<PinnedWords>>,
     layout: LaneLayout,
-    pub(crate) completions: Vec<HostCompletions<Arc<PinnedWords>>>,
+    pub(crate) completions: Vec<HostCompletions<LaneWords>>,
     _memory: Part,
     life: Mutex<Life>,
     ended: Condvar,
@@ -317,7 +318,7 @@ impl CudaRing {
         let outbox = PinnedWords::new(gpu, blocks as usize * requests_max as usize)?;
         let held = memory.address() + sizes.tables + sizes.records + sizes.blocks;
         let mut parameters = Parameters {
-            lanes: [[0; 3]; _],
+            lanes: [[0; 4]; _],
             blocks: memory.address() + sizes.tables + sizes.records,
             held,
             control: control.device_address(),
@@ -329,15 +330,22 @@ impl CudaRing {
         };
         let records = memory.address() + sizes.tables;
         let (mut words_of, mut hosts) = (Vec::new(), Vec::new());
+        let command_words = layout.completion(0);
+        let all_commands = config.lanes as usize * command_words;
+        let posted = if cuda.posts_commands { PostedWords::new(gpu, all_commands)? } else { None };
         for lane in 0..u64::from(config.lanes) {
             let words = Arc::new(PinnedWords::new(gpu, layout.words())?);
+            let first = lane as usize * command_words;
+            let posted = posted.clone().map(|posted| (posted, first..first + command_words));
+            let lane_words = LaneWords::new(Arc::clone(&words), posted);
             parameters.lanes[lane as usize] = [
+                lane_words.commands_address(),
                 words.device_address(),
                 memory.address() + lane * u64::from(config.allocations) * BOUND_BYTES,
                 records + lane * u64::from(config.slots) * RECORD_BYTES,
             ];
-            words_of.push(Arc::clone(&words));
-            hosts.push(HostLane::new(words, layout, None));
+            words_of.push(words);
+            hosts.push(HostLane::new(lane_words, layout, None));
         }
         let completions = || hosts.iter().map(HostLane::completions).collect::<Vec<_>>();
         let bulk = BulkChunks::new(gpu, &cuda, completions())?;

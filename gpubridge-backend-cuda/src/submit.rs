@@ -8,7 +8,7 @@ use gpubridge_kernels::ring::HostSubmitter;
 use crate::bulk::{BulkChunks, names_chunk};
 use crate::gpu::Gpu;
 use crate::kernels::KernelSlots;
-use crate::words::PinnedWords;
+use crate::posted::LaneWords;
 
 /// The payload word of a computation whose upper half is free: there travels the kernel's constant.
 const COUNT_WORD: usize = 3;
@@ -22,7 +22,7 @@ const RUN: usize = 16;
 /// The submission side of a lane.
 #[derive(Debug)]
 pub(crate) struct CudaSubmitter {
-    pub(crate) lane: HostSubmitter<Arc<PinnedWords>>,
+    pub(crate) lane: HostSubmitter<LaneWords>,
     pub(crate) kernels: Arc<KernelSlots>,
     pub(crate) gpu: Arc<Gpu>,
     /// The ring's chunks, and the number under which they know the lane.

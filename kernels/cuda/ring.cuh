@@ -39,6 +39,8 @@ struct alignas(64) Record {
 };
 
 struct Lane {
+    // Where the command slots are: the first of the words, or memory of the device's own that the host posts them to.
+    const u64 *commands;
     // Command slots, completion slots, control words, staging: see `layout.rs`.
     u64 *words;
     Bound *table;
@@ -157,11 +159,12 @@ struct Name {
 
 // Where things lie in a lane's words.
 struct LaneWords {
+    const u64 *commands;
     u64 *words;
     u32 slots;
     u32 staging_words;
 
-    GB_MEMBER const u64 *command(u64 sequence) const { return words + (sequence & (slots - 1)) * SLOT_WORDS; }
+    GB_MEMBER const u64 *command(u64 sequence) const { return commands + (sequence & (slots - 1)) * SLOT_WORDS; }
     GB_MEMBER bool lap(u64 sequence) const { return (sequence & slots) == 0; }
     GB_MEMBER u64 *completion(u32 slot) const { return words + u64(slots + slot) * SLOT_WORDS; }
     GB_MEMBER u64 *consumed() const { return words + u64(2) * slots * SLOT_WORDS + CONSUMED; }
@@ -171,7 +174,7 @@ struct LaneWords {
 };
 
 GB_DEVICE LaneWords words_of(const Parameters &ring, u32 lane) {
-    return {ring.lanes[lane].words, ring.slots, ring.staging_words};
+    return {ring.lanes[lane].commands, ring.lanes[lane].words, ring.slots, ring.staging_words};
 }
 
 // What the warps of a block share: the poller hands commands to the executors.
@@ -203,7 +206,7 @@ struct Hall {
 };
 
 static_assert(sizeof(Bound) == 32 && sizeof(Record) == 256 && sizeof(BlockState) == 576, "as the host reserves");
-static_assert(sizeof(Parameters) == 2120, "as the host writes");
+static_assert(sizeof(Parameters) == 2632, "as the host writes");
 
 constexpr u32 PLACE_LANE_SHIFT = 16;
 constexpr u64 PLACE_CANCELLED = 1ull << 63;

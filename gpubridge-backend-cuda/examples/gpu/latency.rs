@@ -5,8 +5,10 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{Command, DeviceSlot, Opcode, PAYLOAD_WORDS, Status};
+use gpubridge_backend_cuda::CudaConfig;
 use gpubridge_backend_cuda::probe::Launches;
 use gpubridge_kernels::id::SUM;
+use gpubridge_kernels::library;
 use hdrhistogram::Histogram;
 use serde_json::json;
 
@@ -33,17 +35,23 @@ pub fn run(seconds: u64) -> Done {
     let rig = Rig::new(1, &[SUM.into()])?;
     let mut lane = rig.lane(0);
     let input = rig.bound(&mut lane, 0, GRAIN, 16)?;
+    let mut pinned = CudaConfig::default();
+    pinned.posts_commands = false;
+    let pinned = Rig::with_config(1, library(), pinned, &[])?;
+    let mut pinned_lane = pinned.lane(0);
     let mut correct = true;
-    let (mut echo, mut sum, mut launch, mut written) = (histogram(), histogram(), histogram(), histogram());
+    let [mut echo, mut pinned_echo, mut sum, mut launch, mut written] = std::array::from_fn(|_| histogram());
     let since = Instant::now();
     for round in 0_u64.. {
         if since.elapsed() >= span * 2 {
             break;
         }
         let payload = [round; PAYLOAD_WORDS];
-        let (took, answer) = timed(|| lane.call(&Command::new(Opcode::Echo, GRAIN, payload), &[], &mut []));
-        correct &= answer.payload == payload;
-        note(&mut echo, took);
+        for (lane, times) in [(&mut lane, &mut echo), (&mut pinned_lane, &mut pinned_echo)] {
+            let (took, answer) = timed(|| lane.call(&Command::new(Opcode::Echo, GRAIN, payload), &[], &mut []));
+            correct &= answer.payload == payload;
+            note(times, took);
+        }
         let numbers = [round as f32, 1.0, 2.0, 3.0].map(|number| number % 4096.0);
         let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
         let (took, answer) = timed(|| lane.call(&transfer(Opcode::Write, GRAIN, input.slot, 0, 16), &bytes, &mut []));
@@ -58,7 +66,8 @@ pub fn run(seconds: u64) -> Done {
         note(&mut launch, took);
     }
     for (name, times) in [
-        ("ring: echo", &echo),
+        ("ring: echo, commands posted to device memory if the probe says so", &echo),
+        ("ring: echo, commands in page-locked memory", &pinned_echo),
         ("ring: write of 16 B, complete", &written),
         ("ring: sum of what was written before", &sum),
         ("launch + synchronize, beside the ring", &launch),
@@ -76,7 +85,7 @@ pub fn run(seconds: u64) -> Done {
         correct &= right;
         tell(&json!({"step": "latency", "name": "echo, in flight", "in_flight": depth, "per_second": rate}));
     }
-    drop((lane, input, rig));
+    drop((lane, input, rig, pinned_lane, pinned));
     for lanes in LANES {
         let rig = Rig::new(lanes, &[])?;
         let mut taken: Vec<_> = (0..lanes).map(|lane| rig.lane(lane)).collect();

@@ -9,6 +9,7 @@ use gpubridge_abstractions::{Error, ErrorKind};
 
 use super::{Gpu, WINDOW_DEADLINE};
 use crate::arena::rounded;
+use crate::driver::Mapping;
 use crate::heap::{Heap, Kind};
 use crate::parameters::ARENAS_MAX;
 
@@ -96,6 +97,13 @@ impl Gpu {
     /// Bytes of device memory that go back to the driver in the next window: nothing lies in them.
     pub(crate) fn deferred_bytes(&self) -> u64 {
         self.memory.lock().device.deferred_bytes()
+    }
+
+    /// Maps device memory of a part, as [`crate::driver::Context::map`] does.
+    ///
+    /// Blocks; parks the rings for a moment.
+    pub(crate) fn map(&self, address: u64, size_bytes: u64) -> Result<Mapping, Error> {
+        self.window("cuda.map", true, WINDOW_DEADLINE, || self.context.map(address, size_bytes))
     }
 
     /// Opens a window to give back what was released long ago, once that is too much.

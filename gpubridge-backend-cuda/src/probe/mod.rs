@@ -3,6 +3,7 @@
 
 mod hazards;
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -47,11 +48,15 @@ pub fn attributes(index: DeviceIndex) -> Result<Vec<(&'static str, String)>, Err
         (name, device.attribute(attribute).map_or_else(|error| error.to_string(), |value| value.to_string()))
     });
     let gpu = Gpu::open(driver, index.0)?;
+    let posting = gpu.posting.clone().map_or_else(|why| format!("no: {why}"), |()| "yes".into());
+    let gdrdrv = if Path::new("/dev/gdrdrv").exists() { "there, not used" } else { "not there" };
     let limits = [
         ("driver, CUDA", driver.version()?.to_string()),
         ("threads of a ring's block", gpu.limits.ring_threads.to_string()),
         ("blocks of a ring at the most", (gpu.limits.units / 8).max(1).to_string()),
         ("blocks of rings on the device at once", gpu.limits.ring_blocks.to_string()),
+        ("commands posted to device memory, by DMA-BUF", posting),
+        ("another way to device memory, gdrdrv", gdrdrv.into()),
     ];
     Ok(values.into_iter().chain(limits).collect())
 }

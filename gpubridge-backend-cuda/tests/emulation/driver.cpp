@@ -124,6 +124,7 @@ static int attribute(const Device &device, int which, const Settings &settings) 
     case 95: return 1;                           // COOPERATIVE_LAUNCH
     case 97: return emulation::BlockMemory::SHARED_BYTES; // MAX_SHARED_MEMORY_PER_BLOCK_OPTIN
     case 106: return Device::BLOCKS_PER_MULTIPROCESSOR;   // MAX_BLOCKS_PER_MULTIPROCESSOR
+    case 152: return settings.maps_memory; // DMA_BUF_MMAP_SUPPORTED
     // Among them HOST_NATIVE_ATOMIC_SUPPORTED (86), MANAGED_MEMORY (83), CAN_USE_STREAM_MEM_OPS (92, 93),
     // MEMORY_POOLS_SUPPORTED (115), GPU_DIRECT_RDMA_SUPPORTED (116), DMA_BUF_SUPPORTED (124): what is not there is not offered.
     default: return 0;

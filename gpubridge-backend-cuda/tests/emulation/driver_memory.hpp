@@ -60,6 +60,28 @@ EMULATED_API CUresult cuMemHostGetDevicePointer_v2(CUdeviceptr *address, void *h
     });
 }
 
+// The device's memory as a file that the host can map; only the kind of handle that is one.
+EMULATED_API CUresult cuMemGetHandleForAddressRange(void *handle, CUdeviceptr address, size_t bytes, int kind,
+                                                    unsigned long long flags) {
+    return enter_context(__func__, [&](Device &device) {
+        device.must_not_wait();
+        const Settings &settings = Driver::get().settings;
+        if (kind != 1 || flags != 0 || !settings.maps_memory) return CUDA_ERROR_NOT_SUPPORTED;
+        static std::atomic<uint64_t> calls{0};
+        int file = device.memory.share(uintptr_t(address), bytes);
+        if (file >= 0 && ++calls >= settings.maps_stale_from) {
+            // Of other memory than the device's from now on.
+            int other = memfd_create("no device memory", MFD_CLOEXEC);
+            bool made = ftruncate(other, off_t(bytes)) == 0 && dup3(other, file, O_CLOEXEC) == file;
+            close(other);
+            if (!made) return CUDA_ERROR_UNKNOWN;
+        }
+        if (file < 0) return CUDA_ERROR_INVALID_VALUE;
+        *static_cast<int *>(handle) = file;
+        return CUDA_SUCCESS;
+    });
+}
+
 // Copies and fills.
 
 static void *pointer(CUdeviceptr address) { return reinterpret_cast<void *>(uintptr_t(address)); }

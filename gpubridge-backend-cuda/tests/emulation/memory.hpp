@@ -61,6 +61,20 @@ public:
         live.clear();
     }
 
+    // Puts a range of whole pages of the device's into a file, of which the caller gets a descriptor; -1: it cannot.
+    int share(uintptr_t at, size_t bytes) {
+        if (bytes == 0 || at % page() != 0 || bytes % page() != 0 || !holds(Kind::Device, at, bytes)) return -1;
+        std::lock_guard<std::mutex> lock(mutex);
+        int file = memfd_create("emulated device memory", MFD_CLOEXEC);
+        if (file < 0) return -1;
+        void *pages = reinterpret_cast<void *>(at);
+        bool moved = write(file, pages, bytes) == ssize_t(bytes) &&
+                     mmap(pages, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) == pages;
+        if (moved) return file;
+        ::close(file);
+        return -1;
+    }
+
     // Whether the bytes lie in one allocation; of either kind.
     bool holds(uintptr_t at, size_t bytes) const { return kind_of(at, bytes).has_value(); }
     bool holds(Kind kind, uintptr_t at, size_t bytes) const { return kind_of(at, bytes) == kind; }

@@ -9,6 +9,8 @@
 //   exit=tries|waits|ends   at the process's end: waits a second for a ring's kernel; or until it has ended; or ends it with code 0
 //                           once it has (tries)
 //   timeout=1               a watchdog ends long kernels, says the attribute (0)
+//   mapping=none|whole|stale:N  device memory cannot be mapped by the host; or can; or from the N-th time on other memory is mapped
+//                           in its place (none)
 //   hazards=abort|warn      what happens after a call that would stall or hang on a GPU was reported (abort)
 //   fail=FUNCTION:N:CODE    the N-th call of FUNCTION returns CODE, and does nothing; FUNCTION with or without its `_v2`
 //   fail=FUNCTION:every N:CODE    so does each N-th call
@@ -66,6 +68,8 @@ struct Settings {
     size_t memory_bytes = size_t(1) << 30;
     bool loads_lazily = true;
     int exec_timeout = 0;
+    bool maps_memory = false;
+    uint64_t maps_stale_from = NEVER;
     bool hazards_abort = true;
     bool launches_block = false;
     bool exit_waits = false, exit_ends = false;
@@ -163,6 +167,7 @@ private:
         else if (key == "loading") loads_lazily = is(key, value, "lazy", "eager");
         else if (key == "exit") exit_ends = value == "ends", exit_waits = exit_ends || is(key, value, "waits", "tries");
         else if (key == "timeout") exec_timeout = int(number(key, value));
+        else if (key == "mapping") set_mapping(key, value);
         else if (key == "hazards") hazards_abort = is(key, value, "abort", "warn");
         else if (key == "freeze") freeze_after = number(key, value);
         else if (key == "lose") set_loss(key, value);
@@ -174,6 +179,12 @@ private:
         else if (key == "trace") trace = open(value.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
         else if (key == "fail") add_failure(key, value);
         else refuse(key, value);
+    }
+
+    void set_mapping(const std::string &key, std::string value) {
+        std::string what = cut(value, ':');
+        if (what == "stale") maps_memory = true, maps_stale_from = number(key, value);
+        else maps_memory = is(key, what, "whole", "none");
     }
 
     void set_loss(const std::string &key, std::string value) {

@@ -14,6 +14,7 @@ mod errors;
 mod held;
 mod lost;
 mod phases;
+mod posted;
 mod program;
 mod shared;
 mod stops;
@@ -26,7 +27,8 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // Those that wait for long come first: others run meanwhile.
-    let slow = [users::CASES, windows::CASES, sweep::CASES, bounded::CASES, stops::CASES, phases::CASES].concat();
+    let slow = [users::CASES, windows::CASES, sweep::CASES, bounded::CASES, stops::CASES, phases::CASES, posted::CASES]
+        .concat();
     let quick =
         [errors::CASES, lost::CASES, stuck::CASES, ending::CASES, held::CASES, shared::CASES, bulk::CASES].concat();
     program::main(&[slow, quick].concat())

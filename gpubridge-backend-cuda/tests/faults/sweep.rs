@@ -25,7 +25,7 @@ pub const CASES: &[Case] = &[
     Case::new("sweep::each_call_of_a_list_fails", SETTINGS, list),
 ];
 
-const SETTINGS: &str = "memory=167772160,orders={folder}/orders,trace={folder}/trace";
+const SETTINGS: &str = "memory=167772160,mapping=whole,orders={folder}/orders,trace={folder}/trace";
 /// How many of a function's calls are tried one by one where time decides how many there are; beyond, fewer and fewer.
 const ONE_BY_ONE: usize = 10;
 

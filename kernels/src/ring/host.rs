@@ -78,6 +78,8 @@ impl<M: Words> HostLane<M> {
     /// When `memory` is too small.
     pub fn new(memory: M, layout: LaneLayout, wake: Option<Arc<dyn Wake>>) -> Self {
         assert!(memory.words().len() >= layout.words(), "lane memory is smaller than its layout");
+        let room = memory.posted().is_none_or(|posted| posted.len() >= layout.completion(0));
+        assert!(room, "the memory that commands are posted to is smaller than their slots");
         let flights = (0..layout.slots()).map(|_| M::Word::new(0)).collect();
         let shared = Shared { memory, layout, flights, refusing: M::Word::new(0), ended: M::Word::new(0) };
         Self { shared: Arc::new(shared), wake }
@@ -165,11 +167,23 @@ impl<M: Words> HostSubmitter<M> {
         Ok(Ticket::new(sequence))
     }
 
+    /// Has what a run of commands stands on come before it, and the run leave the host.
+    #[inline(always)]
+    fn between_fences<R>(&mut self, submit: impl FnOnce(&mut Self) -> R) -> R {
+        self.shared.memory.fence();
+        let submitted = submit(self);
+        self.shared.memory.fence();
+        submitted
+    }
+
     #[inline(always)]
     fn publish(&mut self, encoded: &[u64; SLOT_WORDS]) {
         let layout = self.shared.layout;
         let first = layout.command(layout.slot(self.next));
         slot::write(slot::at(self.shared.memory.words(), first), encoded);
+        if let Some(posted) = self.shared.memory.posted() {
+            slot::write(slot::at(posted, first), encoded);
+        }
         self.next += 1;
     }
 }
@@ -177,14 +191,16 @@ impl<M: Words> HostSubmitter<M> {
 impl<M: Words> Submitter for HostSubmitter<M> {
     #[inline]
     fn try_submit(&mut self, command: &Command, staged: &[u8]) -> Result<Ticket, SubmitError> {
-        self.submit(command, staged)
+        self.between_fences(|host| host.submit(command, staged))
     }
 
     fn try_submit_run(&mut self, commands: &[Command], tickets: &mut Vec<Ticket>) -> Result<(), SubmitError> {
-        for command in commands {
-            tickets.push(self.submit(command, &[])?);
-        }
-        Ok(())
+        self.between_fences(|host| {
+            for command in commands {
+                tickets.push(host.submit(command, &[])?);
+            }
+            Ok(())
+        })
     }
 
     #[inline]

@@ -46,6 +46,18 @@ pub trait Words: Clone + Send + Sync + Debug {
     type Word: Word;
     /// The words, zero at first.
     fn words(&self) -> &[Self::Word];
+
+    /// Where the device reads commands, if that is memory of its own: their slots once more, in the same order, zero at first. The
+    /// host writes each command here too, and reads none back, which would cost it the way across the bus.
+    #[inline]
+    fn posted(&self) -> Option<&[Self::Word]> {
+        None
+    }
+
+    /// Orders stores from before against those from after, as seen by the device, and has those from before leave the host. Called
+    /// around each run of commands. To be given by memory whose stores are gathered (write-combined); any other keeps their order.
+    #[inline]
+    fn fence(&self) {}
 }
 
 impl<M: SharedMemory + ?Sized> Words for Arc<M> {

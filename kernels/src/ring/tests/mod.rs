@@ -4,6 +4,7 @@ mod ending;
 mod layout;
 mod model;
 mod payloads;
+mod posted;
 mod slots;
 mod staging;
 mod threads;

@@ -189,7 +189,8 @@ pub fn a_batch_counts_the_kernels_that_it_compiles(context: &Context) {
 pub fn a_batch_outlives_a_deadline(context: &Context) {
     let gate = Gate::closed();
     let mut config = narrow(8);
-    config.call_deadline = Duration::from_millis(300);
+    // Much longer than a call takes that nothing holds up.
+    config.call_deadline = Duration::from_millis(700);
     let rig = Rig::new(context.device_with(&[gated(&gate)]), config);
     let (slow, quick) = (rig.session(0), rig.session(0));
     let block = rig.allocate(quick, 64);
