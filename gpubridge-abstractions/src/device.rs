@@ -97,8 +97,8 @@ pub struct DeviceInfo {
     pub total_memory_bytes: u64,
     /// The part that is free now, in bytes.
     pub available_memory_bytes: u64,
-    /// What of that was released and is kept from other programs until the backend may give it back, in bytes; 0 where releasing
-    /// gives back at once.
+    /// What of that the backend could give back to the system whole, and keeps from other programs until it does, in bytes; 0 where
+    /// releasing gives back at once.
     pub deferred_memory_bytes: u64,
     /// Cores or multiprocessors that this process may use.
     pub compute_units: u32,

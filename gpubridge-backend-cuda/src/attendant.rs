@@ -20,6 +20,7 @@ const CARE: Duration = Duration::from_millis(1);
 const EAGER: Duration = Duration::from_millis(1);
 /// The sleep between two looks, later.
 const NAP: Duration = Duration::from_micros(50);
+
 /// Starts the thread. It ends with the ring.
 pub(crate) fn start(core: &Arc<Core>, kernels: &Arc<KernelSlots>) -> Result<JoinHandle<()>, Error> {
     let blocks = core.shape.blocks as usize;

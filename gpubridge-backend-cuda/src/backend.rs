@@ -36,7 +36,8 @@ pub struct CudaConfig {
     ///
     /// If it is `None`, the environment variable `GPUBRIDGE_CUDA_MAX_COMMANDS` says it.
     pub max_commands: Option<u32>,
-    /// From how many phases on what a grid does beside a ring is launched as one graph, instead of one by one.
+    /// From how many phases on, two at the least, what a grid does beside a ring is launched as one graph, instead of one by one.
+    /// Less than what the GPU's first open device says counts as that.
     pub graph_phases_min: u32,
     /// Whether commands are posted to the device's memory where the host can map that, so that the device reads them without the way
     /// across the bus.
@@ -83,8 +84,8 @@ impl CudaConfig {
 }
 
 impl Default for CudaConfig {
-    /// An eighth of the multiprocessors, 10 s without a sign of life, 60 s for a command, a kernel that never ends, graphs from three phases on, four chunks of
-    /// 4 MiB.
+    /// An eighth of the multiprocessors, 10 s without a sign of life, 60 s for a command, a kernel that never ends, graphs from three
+    /// phases on, commands posted, four chunks of 4 MiB.
     fn default() -> Self {
         Self {
             multiprocessors: None,
@@ -148,7 +149,7 @@ impl Backend for CudaBackend {
         }
         let kernels = Arc::new(KernelSlots::new(self.library.clone()));
         let info = report::device_info(driver, index.0, config, !kernels.declarations().is_empty())?;
-        Ok(Arc::new(CudaDevice { gpu: Gpu::open(driver, index.0)?, info, kernels, config }))
+        Ok(Arc::new(CudaDevice { gpu: Gpu::open(driver, index.0, config.graph_phases_min)?, info, kernels, config }))
     }
 }
 
@@ -162,11 +163,8 @@ struct CudaDevice {
 
 impl Device for CudaDevice {
     fn info(&self) -> DeviceInfo {
-        DeviceInfo {
-            available_memory_bytes: self.gpu.available_bytes(),
-            deferred_memory_bytes: self.gpu.deferred_bytes(),
-            ..self.info.clone()
-        }
+        let [available_memory_bytes, deferred_memory_bytes] = self.gpu.available_and_deferred_bytes();
+        DeviceInfo { available_memory_bytes, deferred_memory_bytes, ..self.info.clone() }
     }
 
     fn reserve(&self, size_bytes: u64, memory_type: MemoryType) -> Result<Box<dyn DeviceBuffer>, Error> {
@@ -184,7 +182,8 @@ impl Device for CudaDevice {
         }
         let part = self.gpu.take(kind, size_bytes)?;
         self.gpu.enter(part.address(), size_bytes);
-        Ok(Box::new(Buffer { part, memory_type }))
+        self.gpu.bound_deferred();
+        Ok(Box::new(Buffer { part, memory_type, _released: Released(Arc::clone(&self.gpu)) }))
     }
 
     fn kernels(&self) -> &[KernelDeclaration] {
@@ -206,6 +205,18 @@ impl Device for CudaDevice {
 struct Buffer {
     part: Part,
     memory_type: MemoryType,
+    // Dropped behind the part.
+    _released: Released,
+}
+
+/// That memory was released, when it is dropped.
+#[derive(Debug)]
+struct Released(Arc<Gpu>);
+
+impl Drop for Released {
+    fn drop(&mut self) {
+        self.0.bound_deferred();
+    }
 }
 
 impl DeviceBuffer for Buffer {

@@ -29,6 +29,8 @@ pub(crate) use memory::Part;
 const RINGS_AT_ONCE: usize = 4;
 /// Modules that are kept for work beside the rings, before a window waits for that.
 const RETIRED_MAX: usize = 64;
+/// How many of them a window unloads: the rings wait for it.
+const RETIRED_PER_WINDOW: usize = 8;
 /// How long a window waits for the rings to park.
 const WINDOW_DEADLINE: Duration = Duration::from_secs(10);
 
@@ -101,6 +103,7 @@ pub(crate) struct Gpu {
     retired: Mutex<Vec<Program>>,
     // What kernels are tried on that are new.
     sample: DeviceMemory,
+    graph_phases_min: u32,
     pub(crate) users: Users,
     /// Whether the host can post commands to the device's memory, and if not, why.
     pub(crate) posting: Result<(), String>,
@@ -116,8 +119,8 @@ pub(crate) struct Gpu {
 }
 
 impl Gpu {
-    /// The GPU with this number, opened unless it is.
-    pub(crate) fn open(driver: Driver, ordinal: u32) -> Result<Arc<Self>, Error> {
+    /// The GPU with this number, opened unless it is. Whoever opens it first says from how many phases on there are graphs.
+    pub(crate) fn open(driver: Driver, ordinal: u32, graph_phases_min: u32) -> Result<Arc<Self>, Error> {
         let refuse = |kind, why: String| Err(Error::new(kind, "cuda.open", why));
         let lost = || refuse(ErrorKind::DeviceLost, format!("device {ordinal} stopped answering: {RESTART}"));
         let until = Instant::now() + CLOSE_DEADLINE;
@@ -141,7 +144,7 @@ impl Gpu {
                 },
             }
         }
-        let gpu = Arc::new(Self::new(driver, ordinal)?);
+        let gpu = Arc::new(Self::new(driver, ordinal, graph_phases_min)?);
         known.insert(ordinal, Known::Open(Arc::downgrade(&gpu)));
         Ok(gpu)
     }
@@ -179,7 +182,7 @@ impl Gpu {
         }
     }
 
-    fn new(driver: Driver, ordinal: u32) -> Result<Self, Error> {
+    fn new(driver: Driver, ordinal: u32, graph_phases_min: u32) -> Result<Self, Error> {
         let device = driver.device(ordinal)?;
         let context = Context::open(device)?;
         let units = device.attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
@@ -195,7 +198,7 @@ impl Gpu {
         let pinned = context.allocate_pinned(RECORD_BYTES)?;
         utility.copy(pinned.address(), sample.address(), RECORD_BYTES)?;
         utility.copy(sample.address(), pinned.address(), RECORD_BYTES)?;
-        let trial = Trial { stream: &utility, record: &sample, ring_threads };
+        let trial = Trial { stream: &utility, record: &sample, ring_threads, graph_phases_min };
         let program = Program::of_the_library(&context, trial)?;
         // Half of what fits: the other half is left to work beside the rings.
         let limits = Limits { units, threads, ring_threads, ring_blocks: (units * program.blocks_per_unit / 2).max(1) };
@@ -219,6 +222,7 @@ impl Gpu {
             program: RwLock::new(program),
             retired: Mutex::default(),
             sample,
+            graph_phases_min,
             users: Users::new(capability),
             posting,
             context,
@@ -243,7 +247,8 @@ impl Gpu {
         // So that modules do not gather where there is always something at work.
         let drains = self.retired.lock().len() >= RETIRED_MAX;
         self.window("cuda.compile", drains, WINDOW_DEADLINE, || {
-            let trial = Trial { stream: &self.utility, record: &self.sample, ring_threads: self.limits.ring_threads };
+            let (ring_threads, graph_phases_min) = (self.limits.ring_threads, self.graph_phases_min);
+            let trial = Trial { stream: &self.utility, record: &self.sample, ring_threads, graph_phases_min };
             let program = Program::load(&self.context, image, phases, trial)?;
             program.check_occupancy(self.program.read().blocks_per_unit)?;
             let before = mem::replace(&mut *self.program.write(), program);
@@ -283,14 +288,27 @@ impl Gpu {
         deadline: Duration,
         work: impl FnOnce() -> Result<R, Error>,
     ) -> Result<R, Error> {
-        let rings = self.rings.lock();
+        self.window_of(&self.rings.lock(), Window { operation, deadline, drains }, work)
+    }
+
+    /// [`Gpu::window`] of these rings, whose guard the caller holds.
+    fn window_of<R>(
+        &self,
+        rings: &[Weak<Core>],
+        window: Window,
+        work: impl FnOnce() -> Result<R, Error>,
+    ) -> Result<R, Error> {
         let running: Vec<Arc<Core>> = rings.iter().filter_map(Weak::upgrade).collect();
-        let parked = Core::park_all(&running, Window { operation, deadline, drains });
+        let parked = Core::park_all(&running, window);
         let done = parked.and_then(|()| {
             let done = work();
+            // Whatever was done may have taken some of it. A figure: what was done is not undone where it is not to be had.
+            self.ask_free_bytes().ok();
             // A failure is what the next call of the driver says too.
             if self.is_drained().unwrap_or(false) {
-                self.retired.lock().clear();
+                let mut retired = self.retired.lock();
+                let few = retired.len().min(RETIRED_PER_WINDOW);
+                retired.drain(..few);
             }
             done
         });

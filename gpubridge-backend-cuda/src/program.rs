@@ -46,6 +46,8 @@ pub(crate) struct Trial<'a> {
     pub(crate) stream: &'a Stream,
     pub(crate) record: &'a DeviceMemory,
     pub(crate) ring_threads: u32,
+    /// From how many phases on there are graphs.
+    pub(crate) graph_phases_min: u32,
 }
 
 impl Program {
@@ -79,9 +81,9 @@ impl Program {
         let graphs = of_the_library
             .into_iter()
             .chain(of_users)
+            .filter(|(_, phases)| *phases >= trial.graph_phases_min)
             .map(|(is_user, phases)| Ok(((is_user, phases), graphs(context, trial, functions, is_user, phases)?)))
             .collect::<Result<_, Error>>()?;
-        trial.stream.wait()?;
         Ok(Self { graphs, _module: module, functions, blocks_per_unit })
     }
 

@@ -24,7 +24,8 @@ pub(crate) fn device_info(
     capabilities.persistent_kernel = true;
     capabilities.compute = has_kernels;
     capabilities.bulk_staging = config.has_bulk_staging();
-    let gpu = Gpu::if_open(ordinal);
+    let [available_memory_bytes, deferred_memory_bytes] =
+        Gpu::if_open(ordinal).map_or([total_memory_bytes, 0], |gpu| gpu.available_and_deferred_bytes());
     Ok(DeviceInfo {
         id: format!("cuda:{}", uuid_text(device.uuid()?)),
         index: DeviceIndex(ordinal),
@@ -33,8 +34,8 @@ pub(crate) fn device_info(
         vendor: "NVIDIA".to_owned(),
         architecture: format!("compute capability {major}.{minor}"),
         total_memory_bytes,
-        available_memory_bytes: gpu.as_ref().map_or(total_memory_bytes, |gpu| gpu.available_bytes()),
-        deferred_memory_bytes: gpu.map_or(0, |gpu| gpu.deferred_bytes()),
+        available_memory_bytes,
+        deferred_memory_bytes,
         compute_units: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?,
         clock_mhz: attribute(Attribute::CU_DEVICE_ATTRIBUTE_CLOCK_RATE).unwrap_or(0) / 1000,
         max_threads_per_block: attribute(Attribute::CU_DEVICE_ATTRIBUTE_MAX_THREADS_PER_BLOCK)?,

@@ -275,8 +275,9 @@ private:
 
     GB_MEMBER u32 compute(const Command &command) {
         if (command.kernel() >= FIRST_USER) {
-            User user{command.kernel() - FIRST_USER, answer(), 0};
-            return call(user, traits_of_user(u32(command.payload(3) >> 32)), command);
+            Traits traits = traits_of_user(u32(command.payload(3) >> 32));
+            User user{command.kernel() - FIRST_USER, traits.phases, answer(), 0};
+            return call(user, traits, command);
         }
         Compute visitor{*this, command, STATUS_UNKNOWN_KERNEL};
         with_kernel(command.kernel(), visitor);

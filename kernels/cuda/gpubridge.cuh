@@ -27,6 +27,8 @@ namespace gb {
 // What the ring asks of a user's kernel: to check a call, or to run it by the threads of a warp, of a block or, from STEP_BY_GRID on
 // phase by phase, of a grid. All of them ask together.
 constexpr u32 STEP_CHECK = 0, STEP_BY_WARP = 1, STEP_BY_BLOCK = 2, STEP_BY_GRID = 3;
+// A check is told beside it in how many phases the declaration has the kernel run.
+constexpr u32 STEP_MASK = 0xff, STEP_PHASES_SHIFT = 8;
 // The answer of a check that fails, and of a run that did; else a check answers with the work, a run with the bytes of its
 // answer.
 constexpr u64 REFUSED = ~0ull;
@@ -63,9 +65,9 @@ GB_DEVICE u64 run_phase_by(const Grid &grid, u32 phase, const Call &call, u64 *w
 template <class Kernel>
 GB_DEVICE u64 take_step(u32 step, const Call &call, u64 *words, u64 *scratch) {
     u64 work;
-    switch (step) {
+    switch (step & STEP_MASK) {
     case STEP_CHECK:
-        if (!Kernel::check(call)) return REFUSED;
+        if (step >> STEP_PHASES_SHIFT != Kernel::PHASES || !Kernel::check(call)) return REFUSED;
         work = Kernel::work(call);
         return work == REFUSED ? REFUSED - 1 : work;
     case STEP_BY_WARP: return run_by<Kernel>(Warp{}, call, words);

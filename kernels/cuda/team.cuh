@@ -158,20 +158,21 @@ struct Grid {
     GB_MEMBER u32 blocks() const { return grid_blocks(); }
     GB_MEMBER Block block() const { return {scratch}; }
 
-    // `join` of the values of the block's threads is kept for later phases, as one of PARTIALS. By whole blocks.
+    // `join` of the values of the block's threads is kept for later phases under a number, which counts modulo PARTIALS. By whole
+    // blocks.
     template <class T, class Join>
     GB_MEMBER void keep(u32 which, T value, Join join) const {
         value = block().reduce(value, join);
-        if (thread_index() == 0) partials[u64(block_index()) * PARTIALS + which] = to_word(value);
+        if (thread_index() == 0) partials[u64(block_index()) * PARTIALS + which % PARTIALS] = to_word(value);
     }
 
     // `join` of what the first `blocks` blocks have kept in an earlier phase, or `none`: in every thread of the block, in the same
-    // order each time. By whole blocks.
+    // order each time. By whole blocks, in a phase that keeps nothing under this number.
     template <class T, class Join>
     GB_MEMBER T joined(u32 which, u32 blocks, T none, Join join) const {
         T value = none;
         for (u32 i = thread_index(); i < blocks; i += block_threads()) {
-            value = join(value, from_word<T>(partials[u64(i) * PARTIALS + which]));
+            value = join(value, from_word<T>(partials[u64(i) * PARTIALS + which % PARTIALS]));
         }
         return block().reduce(value, join);
     }

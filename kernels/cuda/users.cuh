@@ -26,12 +26,13 @@ GB_DEVICE Traits traits_of_user(u32 word) {
 
 struct User {
     u32 index;
+    u32 phases;
     u64 *answer;
     u64 asked;
 
     GB_MEMBER bool check(const Call &call) {
         // One for all lanes: memory that it looks at may change meanwhile.
-        asked = shuffle_bits(gpubridge_user(index, STEP_CHECK, &call, answer, nullptr), 0);
+        asked = shuffle_bits(gpubridge_user(index, STEP_CHECK | phases << STEP_PHASES_SHIFT, &call, answer, nullptr), 0);
         return asked != REFUSED;
     }
     GB_MEMBER u64 work(const Call &) const { return asked; }

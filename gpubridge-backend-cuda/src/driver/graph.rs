@@ -59,7 +59,7 @@ unsafe impl Send for Graph {}
 unsafe impl Sync for Graph {}
 
 impl Graph {
-    /// A graph of these steps. It is launched once on `stream`, so that no later launch has anything to wait for.
+    /// A graph of these steps. It is launched once on `stream`, and waited for, so that no later launch has anything to wait for.
     pub(crate) fn new(context: &Arc<Context>, steps: &[Step], stream: &Stream) -> Result<Self, Error> {
         let (null, nodes) = (ptr::null_mut(), Vec::with_capacity(steps.len()));
         let mut made = Self { context: Arc::clone(context), graph: null, executable: ptr::null_mut(), nodes };
@@ -74,6 +74,7 @@ impl Graph {
         let instantiate = || unsafe { sys::cuGraphInstantiateWithFlags(executable, graph, 0) };
         context.call("cuda.open", "making a graph ready", instantiate)?;
         made.start(stream)?;
+        stream.wait()?;
         Ok(made)
     }
 

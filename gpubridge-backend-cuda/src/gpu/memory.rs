@@ -3,7 +3,7 @@
 use std::ops::Bound;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{Error, ErrorKind};
 
@@ -12,19 +12,26 @@ use crate::arena::rounded;
 use crate::driver::Mapping;
 use crate::heap::{Heap, Kind};
 use crate::parameters::ARENAS_MAX;
+use crate::ring::Window;
 
 /// How long rings may be held up to give memory back that nobody has asked for.
 const GIVE_BACK_DEADLINE: Duration = Duration::from_millis(20);
+/// How long they are left alone when that was in vain.
+const GIVE_BACK_PAUSE: Duration = Duration::from_secs(1);
+/// Page-locked memory that may wait to be given back: others want that of the host as well.
+const PINNED_DEFERRED_BYTES_MAX: u64 = 1 << 30;
 
 #[derive(Debug)]
 pub(super) struct Memory {
     device: Heap,
     pinned: Heap,
+    /// Before this, giving back is not tried again.
+    next_give_back: Option<Instant>,
 }
 
 impl Memory {
     pub(super) fn new() -> Self {
-        Self { device: Heap::new(Kind::Device), pinned: Heap::new(Kind::Pinned) }
+        Self { device: Heap::new(Kind::Device), pinned: Heap::new(Kind::Pinned), next_give_back: None }
     }
 
     fn heap(&mut self, kind: Kind) -> &mut Heap {
@@ -36,10 +43,13 @@ impl Memory {
 }
 
 impl Gpu {
-    /// Bytes of device memory that can be reserved now.
-    pub(crate) fn available_bytes(&self) -> u64 {
+    /// Bytes of device memory that can be reserved now, and those of them that go back to the driver when memory is asked for that is
+    /// not there, or when they become too many: pieces in which nothing lies.
+    pub(crate) fn available_and_deferred_bytes(&self) -> [u64; 2] {
+        let memory = self.memory.lock();
         // Relaxed: a figure.
-        self.driver_free_bytes.load(Ordering::Relaxed) + self.memory.lock().device.free_bytes()
+        let free = self.driver_free_bytes.load(Ordering::Relaxed);
+        [free + memory.device.free_bytes(), memory.device.deferred_bytes()]
     }
 
     /// Memory of `size_bytes`, zeroed.
@@ -55,7 +65,6 @@ impl Gpu {
         // The part is as long. Other sizes might have the driver load another kernel for them, under a running ring.
         self.utility.zero(address, rounded(size_bytes).unwrap_or(size_bytes))?;
         self.utility.wait()?;
-        self.bound_deferred()?;
         Ok(part)
     }
 
@@ -85,18 +94,12 @@ impl Gpu {
             return refuse(None, &format!(", but memory is in {ARENAS_MAX} pieces already, the most"));
         }
         let grown = memory.heap(kind).grow(&self.context, size_bytes, most);
-        self.ask_free_bytes()?;
         match grown.map(|()| memory.heap(kind).take(size_bytes)) {
             Ok(Some(address)) => Ok(address),
             Ok(None) => refuse(None, ""),
             Err(error) if error.kind() == ErrorKind::OutOfMemory => refuse(Some(error), ""),
             Err(error) => Err(error),
         }
-    }
-
-    /// Bytes of device memory that go back to the driver in the next window: nothing lies in them.
-    pub(crate) fn deferred_bytes(&self) -> u64 {
-        self.memory.lock().device.deferred_bytes()
     }
 
     /// Maps device memory of a part, as [`crate::driver::Context::map`] does.
@@ -106,31 +109,39 @@ impl Gpu {
         self.window("cuda.map", true, WINDOW_DEADLINE, || self.context.map(address, size_bytes))
     }
 
-    /// Opens a window to give back what was released long ago, once that is too much.
+    /// Gives back what was released long ago, once that is too much, if a window is to be had soon. Asked whenever memory is
+    /// reserved or released.
     ///
-    /// # Errors
-    /// `DeviceLost`. A window that is not to be had soon is none.
-    fn bound_deferred(&self) -> Result<(), Error> {
-        let deferred_max = |memory: &Memory| memory.device.deferred_bytes().max(memory.pinned.deferred_bytes());
-        // Work beside the rings would hold them up for as long as it takes.
-        if deferred_max(&self.memory.lock()) <= self.deferred_bytes_max || !self.is_drained()? {
-            return Ok(());
+    /// Blocks; parks the rings for a moment, or in vain for [`GIVE_BACK_DEADLINE`], at most once in [`GIVE_BACK_PAUSE`].
+    pub(crate) fn bound_deferred(&self) {
+        let memory = self.memory.lock();
+        let most = [self.deferred_bytes_max, self.deferred_bytes_max.min(PINNED_DEFERRED_BYTES_MAX)];
+        let deferred = [memory.device.deferred_bytes(), memory.pinned.deferred_bytes()];
+        let is_over = |times: u64| (0..2).any(|kind| deferred[kind] > times * most[kind]);
+        let is_to_wait = memory.next_give_back.is_some_and(|next| Instant::now() < next);
+        drop(memory);
+        // Work beside the rings would hold them up for as long as it takes: that is waited for when it is far too much.
+        if !is_over(1) || is_to_wait || !(is_over(2) || self.is_drained().unwrap_or(false)) {
+            return;
         }
-        let given_back = self.window("cuda.reserve", true, GIVE_BACK_DEADLINE, || {
-            let mut memory = self.memory.lock();
-            memory.device.shrink();
-            memory.pinned.shrink();
-            drop(memory);
-            self.ask_free_bytes()
-        });
-        match given_back {
-            Err(error) if error.kind() == ErrorKind::Timeout => Ok(()),
-            other => other.map(drop),
-        }
+        // Somebody else's window, or a ring's launch, is not waited for.
+        let Some(rings) = self.rings.try_lock() else { return };
+        let given_back = self.window_of(
+            &rings,
+            Window { operation: "cuda.release", deadline: GIVE_BACK_DEADLINE, drains: true },
+            || {
+                let mut memory = self.memory.lock();
+                memory.device.shrink();
+                memory.pinned.shrink();
+                Ok(())
+            },
+        );
+        // Whoever asks next says what failed, if that lasts.
+        self.memory.lock().next_give_back = given_back.is_err().then(|| Instant::now() + GIVE_BACK_PAUSE);
     }
 
     /// Asks the driver what it has free, which is what it has until it is asked again. No ring runs.
-    fn ask_free_bytes(&self) -> Result<u64, Error> {
+    pub(super) fn ask_free_bytes(&self) -> Result<u64, Error> {
         let free = self.context.free_memory_bytes()?;
         // Relaxed: a figure.
         self.driver_free_bytes.store(free, Ordering::Relaxed);

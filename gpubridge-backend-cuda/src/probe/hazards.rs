@@ -4,13 +4,13 @@
     reason = "each hazard is a foreign call that the backend itself never makes under a running ring"
 )]
 
-use std::ffi::{c_uint, c_void};
+use std::ffi::{c_int, c_uint, c_void};
 use std::ptr;
 use std::sync::Arc;
 
 use gpubridge_abstractions::{Error, ErrorKind};
 
-use crate::driver::{Context, Function, Shape, raw};
+use crate::driver::{Context, Function, Graph, Shape, Step, Stream, raw};
 
 /// A call, by its name in the driver.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +34,8 @@ pub(super) struct Subject {
     module: raw::CUmodule,
     stream: raw::CUstream,
     event: raw::CUevent,
+    graph: Graph,
+    graph_stream: Stream,
 }
 
 const BYTES: usize = 1 << 20;
@@ -198,6 +200,22 @@ pub const HAZARDS: &[Hazard] = &[
             )
         },
     },
+    Hazard { name: "cuGraphExecKernelNodeSetParams, launch, while launched, 100 times", call: launch_graph },
+    Hazard {
+        name: "cuMemGetHandleForAddressRange",
+        call: |s| {
+            let mut descriptor: c_int = -1;
+            let kind = raw::CUmemRangeHandleType::CU_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD;
+            raw_call!(raw::cuMemGetHandleForAddressRange((&raw mut descriptor).cast(), s.device, BYTES, kind, 0))
+        },
+    },
+    Hazard {
+        name: "cuMemcpyAsync, within the host's memory",
+        call: |s| {
+            let [to, from] = [s.pinned, s.pinned_to_free].map(|at| at as u64);
+            raw_call!(raw::cuMemcpyAsync(to, from, BYTES, s.stream), raw::cuStreamSynchronize(s.stream))
+        },
+    },
     Hazard { name: "cuLaunchKernel, the null stream", call: |s| launch(s, ptr::null_mut()) },
     Hazard { name: "cuCtxSynchronize", call: |_| raw_call!(raw::cuCtxSynchronize()) },
 ];
@@ -217,8 +235,24 @@ fn launch(subject: &Subject, stream: raw::CUstream) -> raw::CUresult {
     )
 }
 
+/// Three kernels that do nothing on a record of zeros.
+fn steps(kernel: Function, record: u64) -> [Step; 3] {
+    [Step { function: kernel, shape: ONE_WARP, arguments: [record, 0, 0, 0] }; 3]
+}
+
+/// Launches the graph with new arguments, time and again, without waiting for it.
+fn launch_graph(subject: &Subject) -> raw::CUresult {
+    let again = || subject.graph.launch(steps(subject.kernel, subject.device).into_iter(), &subject.graph_stream);
+    let launched = (0..100).try_for_each(|_| again()).and_then(|()| subject.graph_stream.wait());
+    if launched.is_ok() { raw::CUresult::CUDA_SUCCESS } else { raw::CUresult::CUDA_ERROR_UNKNOWN }
+}
+
 impl Subject {
     pub(super) fn new(context: Arc<Context>, kernel: Function, ptx: &'static str) -> Result<Self, Error> {
+        let graph_stream = context.stream()?;
+        let record = context.allocate(BYTES as u64)?;
+        graph_stream.zero(record.address(), BYTES as u64)?;
+        let graph = Graph::new(&context, &steps(kernel, record.address()), &graph_stream)?;
         let text = std::ffi::CString::new(ptx).expect("PTX is text");
         let mut subject = Self {
             context: Arc::clone(&context),
@@ -232,6 +266,8 @@ impl Subject {
             module: ptr::null_mut(),
             stream: ptr::null_mut(),
             event: ptr::null_mut(),
+            graph,
+            graph_stream,
         };
         let flags = raw::CUstream_flags_enum::CU_STREAM_NON_BLOCKING as c_uint;
         context.call("cuda.probe", "preparing the hazards", || {

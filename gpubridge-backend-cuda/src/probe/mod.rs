@@ -21,6 +21,9 @@ use crate::users;
 
 pub use hazards::{HAZARDS, Hazard};
 
+/// What is asked of a GPU here is asked without graphs.
+const NO_GRAPHS: u32 = u32::MAX;
+
 /// What the driver reports of a device that bears on rings.
 ///
 /// # Errors
@@ -47,7 +50,7 @@ pub fn attributes(index: DeviceIndex) -> Result<Vec<(&'static str, String)>, Err
     let values = asked.map(|(name, attribute)| {
         (name, device.attribute(attribute).map_or_else(|error| error.to_string(), |value| value.to_string()))
     });
-    let gpu = Gpu::open(driver, index.0)?;
+    let gpu = Gpu::open(driver, index.0, NO_GRAPHS)?;
     let posting = gpu.posting.clone().map_or_else(|why| format!("no: {why}"), |()| "yes".into());
     let gdrdrv = if Path::new("/dev/gdrdrv").exists() { "there, not used" } else { "not there" };
     let limits = [
@@ -61,8 +64,8 @@ pub fn attributes(index: DeviceIndex) -> Result<Vec<(&'static str, String)>, Err
     Ok(values.into_iter().chain(limits).collect())
 }
 
-/// Compiles a kernel of a user's own that one block runs beside a ring, for a device of this compute capability, of which none has to be there, to machine code that
-/// defines `function`.
+/// Compiles a kernel of a user's own that one block runs beside a ring to machine code that defines `function`, for a device of this
+/// compute capability, of which none has to be there.
 ///
 /// # Errors
 /// `Unsupported` without NVRTC; `KernelBuild` with the compiler's text.
@@ -90,7 +93,7 @@ impl Launches {
     /// # Errors
     /// Those of [`Backend::open`].
     pub fn new(index: DeviceIndex) -> Result<Self, Error> {
-        let gpu = Gpu::open(Driver::load()?, index.0)?;
+        let gpu = Gpu::open(Driver::load()?, index.0, NO_GRAPHS)?;
         let stream = gpu.context.stream()?;
         let record = gpu.take(Kind::Device, RECORD_BYTES)?;
         Ok(Self { gpu, stream, record })
@@ -123,7 +126,7 @@ impl Copies {
     /// # Errors
     /// Those of [`Backend::open`]; `OutOfMemory`.
     pub fn new(index: DeviceIndex, size_bytes: u64) -> Result<Self, Error> {
-        let gpu = Gpu::open(Driver::load()?, index.0)?;
+        let gpu = Gpu::open(Driver::load()?, index.0, NO_GRAPHS)?;
         let stream = gpu.context.stream()?;
         Ok(Self { stream, host: gpu.take(Kind::Pinned, size_bytes)?, device: gpu.take(Kind::Device, size_bytes)? })
     }
@@ -168,7 +171,7 @@ pub fn meet_hazard(
     met: impl FnOnce(&Outcome),
 ) -> Result<(), Error> {
     let hazard = hazards::find(name)?;
-    let gpu = Gpu::open(Driver::load()?, index.0)?;
+    let gpu = Gpu::open(Driver::load()?, index.0, NO_GRAPHS)?;
     let subject = hazards::Subject::new(
         Arc::clone(&gpu.context),
         gpu.with_program(|program| program.functions.beside_finish),

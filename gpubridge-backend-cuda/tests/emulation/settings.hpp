@@ -14,12 +14,13 @@
 //   hazards=abort|warn      what happens after a call that would stall or hang on a GPU was reported (abort)
 //   fail=FUNCTION:N:CODE    the N-th call of FUNCTION returns CODE, and does nothing; FUNCTION with or without its `_v2`
 //   fail=FUNCTION:every N:CODE    so does each N-th call
-//   slow=FUNCTION:N         each call of FUNCTION begins N microseconds late
+//   slow=FUNCTION:N         each call of FUNCTION begins N microseconds late; may stand more than once
 //   freeze=N                a block of a resident kernel stops for good after so many turns of its threads
 //   lose=N:CODE             after so many turns the device is lost with CODE
 //   armed=PATH              `fail` counts no call, `freeze` and `lose` do nothing, while there is no file at PATH
 //   gate=KERNEL:PATH        a launch of KERNEL that is not cooperative begins once there is a file at PATH
-//   stuck=NUMBER:PATH       the square root of NUMBER is not found while there is a file at PATH: its thread looks again and again
+//   stuck=NUMBER:PATH       the square root of NUMBER is not found while there is a file at PATH: its thread looks again and again, and
+//                           makes one at PATH.met
 //   orders=PATH             each cuInit takes `fail` settings from this file, in place of those before, and counts anew
 //   trace=PATH              a line is appended for each call that ends: FUNCTION CODE
 // CUDA_LAUNCH_BLOCKING is heeded too: with it, a launch returns when the kernel has ended.
@@ -36,6 +37,7 @@
 #include <fcntl.h>
 #include <fstream>
 #include <limits>
+#include <map>
 #include <mutex>
 #include <string>
 #include <strings.h>
@@ -74,9 +76,10 @@ struct Settings {
     bool launches_block = false;
     bool exit_waits = false, exit_ends = false;
     uint64_t freeze_after = NEVER;
-    uint64_t lose_after = NEVER, slow_by = 0;
+    uint64_t lose_after = NEVER;
+    std::map<std::string, uint64_t> slow;
     CUresult lose_with = CUDA_SUCCESS;
-    std::string slow_function, gated_kernel, gate, orders, stuck_while, armed;
+    std::string gated_kernel, gate, orders, stuck_while, armed;
     double stuck_at = -1;
     int trace = -1;
 
@@ -94,7 +97,8 @@ struct Settings {
     }
 
     void delay(const char *name) const {
-        if (slow_function == name) usleep(useconds_t(slow_by));
+        auto found = slow.find(name);
+        if (found != slow.end()) usleep(useconds_t(found->second));
     }
 
     // What this call of `name` returns in place of doing anything; CUDA_SUCCESS: it is done.
@@ -124,7 +128,11 @@ struct Settings {
 
     bool is_armed() const { return armed.empty() || access(armed.c_str(), F_OK) == 0; }
 
-    bool is_stuck(double number) const { return number == stuck_at && access(stuck_while.c_str(), F_OK) == 0; }
+    bool is_stuck(double number) const {
+        if (number != stuck_at || access(stuck_while.c_str(), F_OK) != 0) return false;
+        close(open((stuck_while + ".met").c_str(), O_CREAT | O_CLOEXEC, 0666));
+        return true;
+    }
 
     bool may_begin(const char *kernel) const { return gated_kernel != kernel || access(gate.c_str(), F_OK) == 0; }
 
@@ -171,7 +179,7 @@ private:
         else if (key == "hazards") hazards_abort = is(key, value, "abort", "warn");
         else if (key == "freeze") freeze_after = number(key, value);
         else if (key == "lose") set_loss(key, value);
-        else if (key == "slow") slow_function = cut(value, ':'), slow_by = number(key, value);
+        else if (key == "slow") set_slow(key, value);
         else if (key == "gate") gated_kernel = cut(value, ':'), gate = value;
         else if (key == "stuck") stuck_at = double(number(key, cut(value, ':'))), stuck_while = value;
         else if (key == "armed") armed = value;
@@ -185,6 +193,11 @@ private:
         std::string what = cut(value, ':');
         if (what == "stale") maps_memory = true, maps_stale_from = number(key, value);
         else maps_memory = is(key, what, "whole", "none");
+    }
+
+    void set_slow(const std::string &key, std::string value) {
+        std::string function = cut(value, ':');
+        slow[function] = number(key, value);
     }
 
     void set_loss(const std::string &key, std::string value) {

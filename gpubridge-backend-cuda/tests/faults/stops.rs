@@ -234,12 +234,15 @@ fn hold_in_the_ring(folder: &Path) -> End {
         let begun = bench.lane.submit(&value(1.0));
         let behind = [(GRAIN, 1), (9, 2), (GRAIN, 3), (9, 4)].map(|(grain, number)| echo(grain, number));
         let mut behind = behind.map(|command| bench.lane.submit(&command));
-        // Long enough for the other lane to have been read.
+        let met = stuck.with_extension("met");
+        eventually("it is begun", || met.exists());
+        // Most likely what stands behind it has been read as well.
         (0..3).for_each(|number| second.probe(number));
         refused(bench.ring.deactivate(Duration::from_millis(20)), ErrorKind::Timeout, &["still at work"]);
         fs::remove_file(&stuck).expect("the file is there");
         bench.ring.deactivate(SOON).expect("it holds");
         assert_eq!(bench.lane.wait(begun).status, Status::Ok);
+        fs::remove_file(met).expect("the file is there");
         bench.device.reserve(70 * MIB, MemoryType::Default).expect("there is a window");
         for ticket in &mut behind {
             assert_eq!(bench.lane.look(ticket), Taken::Pending);

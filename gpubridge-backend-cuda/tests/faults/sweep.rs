@@ -68,7 +68,10 @@ fn work(device: &Arc<dyn Device>) -> Result<(), Failed> {
     run(&mut lane, |lane| lane.try_submit(&bind(GRAIN, slot, buffer.address(), MIB, MIB), &[]))?;
     run(&mut lane, |lane| lane.try_submit(&write_word(slot, 8, 77), &[]))?;
     let staging = ring.bulk_staging().expect("a ring on CUDA has bulk staging");
-    let mut chunk = staging.take().expect("all are free");
+    let Some(mut chunk) = staging.take() else {
+        // All are free: there are none once the device is lost, of which the ring knows.
+        return Err(ring.activate(SOON).expect_err("nobody else takes chunks").into());
+    };
     chunk.write(&[9; 64]);
     for opcode in [Opcode::WriteBulk, Opcode::ReadBulk] {
         let copy = Transfer { slot, offset_bytes: 512, size_bytes: 64 };
