@@ -12,7 +12,7 @@ use gpubridge_kernels::{KernelLibrary, library};
 
 use crate::DEVICE;
 
-const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(10);
 
 /// An active ring with kernels in its first slots.
 pub struct Rig {

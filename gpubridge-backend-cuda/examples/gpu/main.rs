@@ -5,25 +5,27 @@
 mod beside;
 mod bulk;
 mod coherence;
+mod drill;
 mod hazards;
 mod kernels;
 mod lane;
 mod latency;
 mod markdown;
 mod phases;
+mod rows;
 
 use std::env;
 use std::error::Error;
-use std::process::ExitCode;
 
 use gpubridge_abstractions::DeviceIndex;
 use gpubridge_backend_cuda::probe;
 use serde_json::{Value, json};
 
-const USAGE: &str = "gpu probe | latency [SECONDS] | coherence [ROUNDS] | beside [MEGABYTES] | bulk [MEGABYTES] | phases [ROUNDS] | hazards [SECONDS] | \
-                     hazard NAME | kernels [COUNT] | compile MAJOR.MINOR FILE | markdown FILE";
+const USAGE: &str = "gpu probe | latency [SECONDS] | coherence [ROUNDS] | beside [MEGABYTES] | bulk [MEGABYTES] | \
+                     phases [ROUNDS] | kernels [COUNT] | hazards [SECONDS] | hazard NAME | drill | rows EVENTS KEYS | \
+                     compile MAJOR.MINOR FILE | markdown FILE";
 
-fn main() -> ExitCode {
+fn main() {
     let words: Vec<String> = env::args().skip(1).collect();
     let number = |default: u64| words.get(1).map_or(Ok(default), |word| word.parse());
     let done = match words.first().map(String::as_str) {
@@ -35,19 +37,23 @@ fn main() -> ExitCode {
         Some("phases") => number(1000).map_err(Into::into).and_then(phases::run),
         Some("hazards") => number(5).map_err(Into::into).and_then(hazards::run_all),
         Some("kernels") => number(100).map_err(Into::into).and_then(kernels::run),
+        Some("drill") => drill::run(),
+        Some("rows") => rows::print(&words[1..]),
         Some("compile") => kernels::compile(&words[1..]),
         Some("markdown") => markdown::print(words.get(1).map_or("", String::as_str)),
         Some("hazard") => hazards::run(words.get(1).map_or("", String::as_str)),
         _ => Err(USAGE.into()),
     };
-    match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
+    let code = match done {
+        Ok(true) => 0,
+        Ok(false) => 1,
         Err(error) => {
             tell(&json!({"error": error.to_string()}));
-            ExitCode::from(2)
+            2
         }
-    }
+    };
+    // Also where a device is lost, for which the driver's exit handlers would wait.
+    gpubridge_backend_cuda::exit(code)
 }
 
 /// Whether every check held, or why the step could not be run.

@@ -21,7 +21,7 @@ use super::window::Windows;
 const ENOUGH: Duration = Duration::from_secs(3);
 const MAX_ROUNDS: usize = 9;
 /// Most rows, and most bytes of their keys, that are held for the comparison from parsed rows.
-const MAX_PARSED_ROWS: usize = 8_000_000;
+const MAX_PARSED_ROWS: usize = 12_000_000;
 const MAX_PARSED_BYTES: usize = 256 * 1024 * 1024;
 
 /// Median times of the two.
