@@ -15,7 +15,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 
 use crate::driver::{Context, DeviceAttribute, DeviceMemory, Driver, Stream};
 use crate::parameters::RECORD_BYTES;
-use crate::posted::try_posting;
+use crate::posted::Region;
 use crate::program::{Program, Trial};
 use crate::results::RESTART;
 use crate::ring::{Core, Window};
@@ -103,10 +103,10 @@ pub(crate) struct Gpu {
     retired: Mutex<Vec<Program>>,
     // What kernels are tried on that are new.
     sample: DeviceMemory,
+    /// Where the host posts commands to the device's memory; why not, if it cannot.
+    pub(crate) region: Result<Region, String>,
     graph_phases_min: u32,
     pub(crate) users: Users,
-    /// Whether the host can post commands to the device's memory, and if not, why.
-    pub(crate) posting: Result<(), String>,
     pub(crate) context: Arc<Context>,
     pub(crate) limits: Limits,
     // What the driver had free when it was last asked: asking it under a running ring is one more call that may wait.
@@ -206,7 +206,7 @@ impl Gpu {
             device.attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
             device.attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?,
         );
-        let posting = try_posting(device, &context, &utility);
+        let region = Region::new(device, &context, &utility);
         let free = context.free_memory_bytes()?;
         // An eighth of the device: more is wanted by others rather than here again.
         let deferred_bytes_max = device.total_memory_bytes()? / 8;
@@ -222,9 +222,9 @@ impl Gpu {
             program: RwLock::new(program),
             retired: Mutex::default(),
             sample,
+            region,
             graph_phases_min,
             users: Users::new(capability),
-            posting,
             context,
             limits,
             driver_free_bytes: AtomicU64::new(free),

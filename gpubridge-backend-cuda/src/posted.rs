@@ -8,78 +8,107 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use gpubridge_abstractions::{Error, ErrorKind, SharedMemory};
+use gpubridge_abstractions::{Error, SharedMemory};
 use gpubridge_kernels::ring::Words;
+use parking_lot::Mutex;
 
-use crate::driver::{Context, DeviceHandle, MAPPING_ALIGNMENT, Mapping, Stream, fence};
-use crate::gpu::{Gpu, Part};
-use crate::heap::Kind;
+use crate::arena::{Arena, rounded};
+use crate::driver::{Context, DeviceHandle, DeviceMemory, MAPPING_ALIGNMENT, Mapping, Stream, fence};
+use crate::gpu::Gpu;
 use crate::words::PinnedWords;
 
-/// Where within memory at `address` a mapping may begin.
-fn aligned(address: u64) -> u64 {
-    address.next_multiple_of(MAPPING_ALIGNMENT)
-}
+/// What all rings of a GPU have for their commands: some thirty rings of the usual size.
+const REGION_BYTES: u64 = 4 << 20;
 
-fn words(mapping: &Mapping) -> &[AtomicU64] {
-    // SAFETY: the mapping is as long, begins with a page, holds numbers, and lives as long as the slice; the device only reads
-    // what is written here.
-    unsafe { std::slice::from_raw_parts(mapping.first().cast::<AtomicU64>().as_ptr(), mapping.size_bytes() / 8) }
-}
-
-/// Finds out whether what the host posts to this device's memory arrives there; why not, if not. No ring runs.
-pub(crate) fn try_posting(device: DeviceHandle, context: &Arc<Context>, stream: &Stream) -> Result<(), String> {
-    device.maps_memory()?;
-    let text = |error: Error| error.to_string();
-    let memory = context.allocate(2 * MAPPING_ALIGNMENT).map_err(text)?;
-    let seen = context.allocate_pinned(MAPPING_ALIGNMENT).map_err(text)?;
-    let address = aligned(memory.address());
-    let mapping = context.map(address, MAPPING_ALIGNMENT).map_err(text)?;
-    // Twice: the second time over what the first one left.
-    for round in 1..=2 {
-        let posted = |place: usize| (place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 << round);
-        // Relaxed: the fence is what brings them to the device.
-        words(&mapping).iter().enumerate().for_each(|(place, word)| word.store(posted(place), Ordering::Relaxed));
-        fence();
-        stream.copy(seen.address(), address, MAPPING_ALIGNMENT).map_err(text)?;
-        stream.wait().map_err(text)?;
-        for place in 0..words(&mapping).len() {
-            let at = seen.host_at(place * 8).ok_or("page-locked memory has no address in the host")?;
-            // SAFETY: within the page-locked memory, which the copy that has ended wrote whole.
-            let value = unsafe { at.cast::<u64>().read_volatile() };
-            if value != posted(place) {
-                return Err("what is written to mapped device memory does not arrive there".into());
-            }
-        }
-    }
-    Ok(())
-}
-
-/// The command slots of a ring's lanes, in device memory, zero at first.
+/// Device memory that the host can post commands to, for all rings of a GPU.
 #[derive(Debug)]
-pub(crate) struct PostedWords {
+pub(crate) struct Region {
     // Dropped before what it maps.
     mapping: Mapping,
+    _memory: DeviceMemory,
     address: u64,
-    _part: Part,
+    free: Mutex<Arena>,
+}
+
+impl Region {
+    /// Maps a region, and finds out whether what is posted to it arrives; why not, if not. No ring runs.
+    pub(crate) fn new(device: DeviceHandle, context: &Arc<Context>, stream: &Stream) -> Result<Self, String> {
+        device.maps_memory()?;
+        let text = |error: Error| error.to_string();
+        let memory = context.allocate(REGION_BYTES + MAPPING_ALIGNMENT).map_err(text)?;
+        let address = memory.address().next_multiple_of(MAPPING_ALIGNMENT);
+        let mapping = context.map(address, REGION_BYTES).map_err(text)?;
+        let mut free = Arena::default();
+        free.add(address, REGION_BYTES);
+        let region = Self { mapping, _memory: memory, address, free: Mutex::new(free) };
+        region.try_posting(context, stream)?;
+        Ok(region)
+    }
+
+    fn try_posting(&self, context: &Arc<Context>, stream: &Stream) -> Result<(), String> {
+        const TRIED_BYTES: u64 = 64 << 10;
+        let text = |error: Error| error.to_string();
+        let seen = context.allocate_pinned(TRIED_BYTES).map_err(text)?;
+        let words = &self.words()[..TRIED_BYTES as usize / 8];
+        // Twice: the second time over what the first one left.
+        for round in 1..=2 {
+            let posted = |place: usize| (place as u64 + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15 << round);
+            // Relaxed: the fence is what brings them to the device.
+            words.iter().enumerate().for_each(|(place, word)| word.store(posted(place), Ordering::Relaxed));
+            fence();
+            stream.copy(seen.address(), self.address, TRIED_BYTES).map_err(text)?;
+            stream.wait().map_err(text)?;
+            for place in 0..words.len() {
+                let at = seen.host_at(place * 8).ok_or("page-locked memory has no address in the host")?;
+                // SAFETY: within the page-locked memory, which the copy that has ended wrote whole.
+                let value = unsafe { at.cast::<u64>().read_volatile() };
+                if value != posted(place) {
+                    return Err("what is written to mapped device memory does not arrive there".into());
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn words(&self) -> &[AtomicU64] {
+        let (first, count) = (self.mapping.first().cast::<AtomicU64>(), self.mapping.size_bytes() / 8);
+        // SAFETY: the mapping is as long, begins with a page, holds numbers, and lives as long as the slice; the device only reads
+        // what is written here, or zeroes it for whoever takes it.
+        unsafe { std::slice::from_raw_parts(first.as_ptr(), count) }
+    }
+}
+
+/// The command slots of a ring's lanes, in the region, zero at first.
+#[derive(Debug)]
+pub(crate) struct PostedWords {
+    gpu: Arc<Gpu>,
+    address: u64,
+    size_bytes: u64,
 }
 
 impl PostedWords {
-    /// `count` words; `None` where the host cannot post to the device.
-    ///
-    /// Blocks; parks the rings for a moment.
+    /// `count` words; `None` where the host cannot post to the device, or has no more room there.
     pub(crate) fn new(gpu: &Arc<Gpu>, count: usize) -> Result<Option<Arc<Self>>, Error> {
-        if gpu.posting.is_err() {
-            return Ok(None);
-        }
-        let size_bytes = aligned(count as u64 * 8);
-        let part = gpu.take(Kind::Device, size_bytes + MAPPING_ALIGNMENT)?;
-        let address = aligned(part.address());
-        match gpu.map(address, size_bytes) {
-            Ok(mapping) => Ok(Some(Arc::new(Self { mapping, address, _part: part }))),
-            Err(error) if error.kind() == ErrorKind::DeviceLost => Err(error),
-            // Such as when others have mapped all that the bus reaches.
-            Err(_) => Ok(None),
+        let Some(size_bytes) = rounded(count as u64 * 8) else { return Ok(None) };
+        let taken = gpu.region.as_ref().ok().and_then(|region| region.free.lock().take(size_bytes));
+        let Some(address) = taken else { return Ok(None) };
+        let words = Self { gpu: Arc::clone(gpu), address, size_bytes };
+        gpu.zero(address, size_bytes)?;
+        Ok(Some(Arc::new(words)))
+    }
+
+    /// The words from the `first` on.
+    fn words(&self, range: &Range<usize>) -> Option<&[AtomicU64]> {
+        let region = self.gpu.region.as_ref().ok()?;
+        let first = (self.address - region.address) as usize / 8;
+        region.words().get(first + range.start..first + range.end)
+    }
+}
+
+impl Drop for PostedWords {
+    fn drop(&mut self) {
+        if let Ok(region) = &self.gpu.region {
+            region.free.lock().give_back(self.address, self.size_bytes);
         }
     }
 }
@@ -115,7 +144,7 @@ impl Words for LaneWords {
 
     #[inline]
     fn posted(&self) -> Option<&[AtomicU64]> {
-        self.posted.as_ref().map(|(posted, range)| &words(&posted.mapping)[range.clone()])
+        self.posted.as_ref().and_then(|(posted, range)| posted.words(range))
     }
 
     #[inline]

@@ -130,7 +130,8 @@ impl Core {
 
     fn tell(&self, wanted: u64) {
         for block in 0..self.shape.blocks as usize {
-            // Release: what was submitted before is seen by a device that was told to run.
+            // Release: what was submitted before is seen by a device that was told to run, unless it was posted: that crosses the
+            // bus by itself, and is read when it is there.
             self.control.words()[block * CONTROL_WORDS + WANTED].store(wanted, Ordering::Release);
         }
     }

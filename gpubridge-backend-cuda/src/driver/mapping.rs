@@ -2,6 +2,7 @@
 #![expect(unsafe_code, reason = "foreign functions: with `driver`, this is where the backend calls the driver")]
 
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use gpubridge_abstractions::{Error, ErrorKind};
 
@@ -13,9 +14,10 @@ pub(crate) const MAPPING_ALIGNMENT: u64 = 64 << 10;
 const OPERATION: &str = "cuda.map";
 
 /// Device memory in the host's addresses, write-combined: stores to it are gathered, until [`fence`], and loads take a
-/// microsecond. Dropping it asks nothing of the driver.
+/// microsecond. Dropped while no ring runs.
 #[derive(Debug)]
 pub(crate) struct Mapping {
+    context: Arc<Context>,
     first: NonNull<u8>,
     size_bytes: usize,
 }
@@ -36,13 +38,15 @@ impl Mapping {
 }
 
 impl DeviceHandle {
-    /// Whether the driver says that its memory can be mapped, and if not, what is missing.
-    pub(crate) fn maps_memory(self) -> Result<(), &'static str> {
-        // CUDA 13.3. A driver that does not know the attribute says so by an error.
+    /// Whether its memory can be mapped, by what is known before it is tried; if not, what is missing.
+    pub(crate) fn maps_memory(self) -> Result<(), String> {
+        if !host::MAPS {
+            return Err("device memory is mapped on Linux on x86-64 alone".into());
+        }
         match self.attribute(Attribute::CU_DEVICE_ATTRIBUTE_DMA_BUF_MMAP_SUPPORTED) {
             Ok(1..) => Ok(()),
-            Ok(0) => Err("the driver maps no memory of this device (DMA-BUF)"),
-            Err(_) => Err("the driver is older than CUDA 13.3, which maps device memory (DMA-BUF)"),
+            Ok(0) => Err("the driver maps no memory of this device (DMA-BUF)".into()),
+            Err(error) => Err(format!("the driver knows of no mapping (DMA-BUF), as one of CUDA 13.3 does: {error}")),
         }
     }
 }
@@ -51,7 +55,7 @@ impl Context {
     /// Maps device memory whose address and size are multiples of [`MAPPING_ALIGNMENT`]. Never while a ring runs.
     ///
     /// The caller keeps the memory as long as the mapping.
-    pub(crate) fn map(&self, address: u64, size_bytes: u64) -> Result<Mapping, Error> {
+    pub(crate) fn map(self: &Arc<Self>, address: u64, size_bytes: u64) -> Result<Mapping, Error> {
         let (mut descriptor, size) = (-1, size_bytes as usize);
         let handle = sys::CUmemRangeHandleType::CU_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD;
         self.call(OPERATION, "exporting device memory", || {
@@ -63,13 +67,16 @@ impl Context {
             let why = format!("mapping device memory failed: {error}");
             Error::new(ErrorKind::Unsupported, OPERATION, why)
         })?;
-        Ok(Mapping { first, size_bytes: size })
+        Ok(Mapping { context: Arc::clone(self), first, size_bytes: size })
     }
 }
 
 impl Drop for Mapping {
     fn drop(&mut self) {
-        host::unmap(self.first, self.size_bytes);
+        // The driver's part of the system is asked too: after a loss it is left alone.
+        if !self.context.is_lost() {
+            host::unmap(self.first, self.size_bytes);
+        }
     }
 }
 
@@ -83,6 +90,8 @@ mod host {
     use std::ptr::{self, NonNull};
 
     use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
+
+    pub(super) const MAPS: bool = true;
 
     pub(super) fn map(descriptor: i32, size_bytes: usize) -> io::Result<NonNull<u8>> {
         // SAFETY: the driver made the descriptor for the caller, who uses it here alone. The mapping outlives it.
@@ -111,8 +120,10 @@ mod host {
     use std::io;
     use std::ptr::NonNull;
 
+    pub(super) const MAPS: bool = false;
+
     pub(super) fn map(_: i32, _: usize) -> io::Result<NonNull<u8>> {
-        Err(io::Error::other("done on Linux on x86-64 alone"))
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     pub(super) fn unmap(_: NonNull<u8>, _: usize) {}

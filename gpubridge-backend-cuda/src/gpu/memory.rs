@@ -9,7 +9,6 @@ use gpubridge_abstractions::{Error, ErrorKind};
 
 use super::{Gpu, WINDOW_DEADLINE};
 use crate::arena::rounded;
-use crate::driver::Mapping;
 use crate::heap::{Heap, Kind};
 use crate::parameters::ARENAS_MAX;
 use crate::ring::Window;
@@ -63,9 +62,16 @@ impl Gpu {
         };
         let part = Part { gpu: Arc::clone(self), kind, address, size_bytes };
         // The part is as long. Other sizes might have the driver load another kernel for them, under a running ring.
-        self.utility.zero(address, rounded(size_bytes).unwrap_or(size_bytes))?;
-        self.utility.wait()?;
+        self.zero(address, rounded(size_bytes).unwrap_or(size_bytes))?;
         Ok(part)
+    }
+
+    /// Zeroes memory that the caller owns, a multiple of 256 bytes.
+    ///
+    /// Blocks until it is done.
+    pub(crate) fn zero(&self, address: u64, size_bytes: u64) -> Result<(), Error> {
+        self.utility.zero(address, size_bytes)?;
+        self.utility.wait()
     }
 
     fn grow_and_take(&self, kind: Kind, size_bytes: u64) -> Result<u64, Error> {
@@ -102,13 +108,6 @@ impl Gpu {
         }
     }
 
-    /// Maps device memory of a part, as [`crate::driver::Context::map`] does.
-    ///
-    /// Blocks; parks the rings for a moment.
-    pub(crate) fn map(&self, address: u64, size_bytes: u64) -> Result<Mapping, Error> {
-        self.window("cuda.map", true, WINDOW_DEADLINE, || self.context.map(address, size_bytes))
-    }
-
     /// Gives back what was released long ago, once that is too much, if a window is to be had soon. Asked whenever memory is
     /// reserved or released.
     ///
@@ -118,26 +117,27 @@ impl Gpu {
         let most = [self.deferred_bytes_max, self.deferred_bytes_max.min(PINNED_DEFERRED_BYTES_MAX)];
         let deferred = [memory.device.deferred_bytes(), memory.pinned.deferred_bytes()];
         let is_over = |times: u64| (0..2).any(|kind| deferred[kind] > times * most[kind]);
-        let is_to_wait = memory.next_give_back.is_some_and(|next| Instant::now() < next);
         drop(memory);
-        // Work beside the rings would hold them up for as long as it takes: that is waited for when it is far too much.
-        if !is_over(1) || is_to_wait || !(is_over(2) || self.is_drained().unwrap_or(false)) {
+        if !is_over(1) {
             return;
         }
         // Somebody else's window, or a ring's launch, is not waited for.
         let Some(rings) = self.rings.try_lock() else { return };
-        let given_back = self.window_of(
-            &rings,
-            Window { operation: "cuda.release", deadline: GIVE_BACK_DEADLINE, drains: true },
-            || {
-                let mut memory = self.memory.lock();
-                memory.device.shrink();
-                memory.pinned.shrink();
-                Ok(())
-            },
-        );
+        if self.memory.lock().next_give_back.is_some_and(|next| Instant::now() < next) {
+            return;
+        }
+        // Work beside the rings would hold them up for as long as it takes: that is waited for only when it is far too much.
+        let window = Window { operation: "cuda.release", deadline: GIVE_BACK_DEADLINE, drains: true };
+        let is_to_try = is_over(2) || self.is_drained().unwrap_or(false);
+        let give_back = || {
+            let mut memory = self.memory.lock();
+            memory.device.shrink();
+            memory.pinned.shrink();
+            Ok(())
+        };
+        let is_given_back = is_to_try && self.window_of(&rings, window, give_back).is_ok();
         // Whoever asks next says what failed, if that lasts.
-        self.memory.lock().next_give_back = given_back.is_err().then(|| Instant::now() + GIVE_BACK_PAUSE);
+        self.memory.lock().next_give_back = (!is_given_back).then(|| Instant::now() + GIVE_BACK_PAUSE);
     }
 
     /// Asks the driver what it has free, which is what it has until it is asked again. No ring runs.

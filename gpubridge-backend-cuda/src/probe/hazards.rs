@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use gpubridge_abstractions::{Error, ErrorKind};
 
-use crate::driver::{Context, Function, Graph, Shape, Step, Stream, raw};
+use crate::driver::{Context, Function, Graph, MAPPING_ALIGNMENT, Shape, Step, Stream, raw};
 
 /// A call, by its name in the driver.
 #[derive(Clone, Copy, Debug)]
@@ -206,7 +206,8 @@ pub const HAZARDS: &[Hazard] = &[
         call: |s| {
             let mut descriptor: c_int = -1;
             let kind = raw::CUmemRangeHandleType::CU_MEM_RANGE_HANDLE_TYPE_DMA_BUF_FD;
-            raw_call!(raw::cuMemGetHandleForAddressRange((&raw mut descriptor).cast(), s.device, BYTES, kind, 0))
+            let (out, first) = ((&raw mut descriptor).cast(), s.device.next_multiple_of(MAPPING_ALIGNMENT));
+            raw_call!(raw::cuMemGetHandleForAddressRange(out, first, BYTES / 2, kind, 0))
         },
     },
     Hazard {

@@ -51,7 +51,7 @@ pub fn attributes(index: DeviceIndex) -> Result<Vec<(&'static str, String)>, Err
         (name, device.attribute(attribute).map_or_else(|error| error.to_string(), |value| value.to_string()))
     });
     let gpu = Gpu::open(driver, index.0, NO_GRAPHS)?;
-    let posting = gpu.posting.clone().map_or_else(|why| format!("no: {why}"), |()| "yes".into());
+    let posting = gpu.region.as_ref().map_or_else(|why| format!("no: {why}"), |_| "yes".into());
     let gdrdrv = if Path::new("/dev/gdrdrv").exists() { "there, not used" } else { "not there" };
     let limits = [
         ("driver, CUDA", driver.version()?.to_string()),

@@ -441,6 +441,7 @@ EMULATED_API CUresult cuLaunchKernel(Function *function, unsigned grid_x, unsign
 EMULATED_API CUresult cuLaunchCooperativeKernel(Function *function, unsigned grid_x, unsigned grid_y, unsigned grid_z,
                                                 unsigned block_x, unsigned block_y, unsigned block_z, unsigned shared_bytes,
                                                 void *stream, void **parameters) {
+    if (bound && Driver::get().settings.maps_until_launch) bound->memory.unshare();
     Size grid{grid_x, grid_y, grid_z}, block{block_x, block_y, block_z};
     return launch(__func__, function, grid, block, shared_bytes, stream, parameters, true);
 }

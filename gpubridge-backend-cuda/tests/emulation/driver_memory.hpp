@@ -67,9 +67,8 @@ EMULATED_API CUresult cuMemGetHandleForAddressRange(void *handle, CUdeviceptr ad
         device.must_not_wait();
         const Settings &settings = Driver::get().settings;
         if (kind != 1 || flags != 0 || !settings.maps_memory) return CUDA_ERROR_NOT_SUPPORTED;
-        static std::atomic<uint64_t> calls{0};
         int file = device.memory.share(uintptr_t(address), bytes);
-        if (file >= 0 && ++calls >= settings.maps_stale_from) {
+        if (file >= 0 && settings.maps_stale) {
             // Of other memory than the device's from now on.
             int other = memfd_create("no device memory", MFD_CLOEXEC);
             bool made = ftruncate(other, off_t(bytes)) == 0 && dup3(other, file, O_CLOEXEC) == file;

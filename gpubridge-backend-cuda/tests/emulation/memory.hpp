@@ -12,6 +12,7 @@
 #include <map>
 #include <mutex>
 #include <optional>
+#include <vector>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -70,9 +71,21 @@ public:
         void *pages = reinterpret_cast<void *>(at);
         bool moved = write(file, pages, bytes) == ssize_t(bytes) &&
                      mmap(pages, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, file, 0) == pages;
+        if (moved) shared.emplace_back(pages, bytes);
         if (moved) return file;
         ::close(file);
         return -1;
+    }
+
+    // From now on, what was shared is the device's alone, as it is.
+    void unshare() {
+        std::lock_guard<std::mutex> lock(mutex);
+        for (auto [pages, bytes] : shared) {
+            std::vector<char> held(static_cast<char *>(pages), static_cast<char *>(pages) + bytes);
+            mmap(pages, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+            std::memcpy(pages, held.data(), bytes);
+        }
+        shared.clear();
     }
 
     // Whether the bytes lie in one allocation; of either kind.
@@ -147,6 +160,7 @@ private:
     mutable std::mutex mutex;
     size_t used_bytes = 0;
     uintptr_t range = 0, next_place = 0;
+    std::vector<std::pair<void *, size_t>> shared;
     // By the address that the caller has.
     std::map<uintptr_t, Allocation> live;
 };

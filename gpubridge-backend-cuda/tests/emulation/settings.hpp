@@ -9,8 +9,8 @@
 //   exit=tries|waits|ends   at the process's end: waits a second for a ring's kernel; or until it has ended; or ends it with code 0
 //                           once it has (tries)
 //   timeout=1               a watchdog ends long kernels, says the attribute (0)
-//   mapping=none|whole|stale:N  device memory cannot be mapped by the host; or can; or from the N-th time on other memory is mapped
-//                           in its place (none)
+//   mapping=none|whole|stale|lapsing    device memory cannot be mapped by the host; or can; or other memory is mapped in its place; or
+//                           it is no longer mapped once a ring's kernel was launched (none)
 //   hazards=abort|warn      what happens after a call that would stall or hang on a GPU was reported (abort)
 //   fail=FUNCTION:N:CODE    the N-th call of FUNCTION returns CODE, and does nothing; FUNCTION with or without its `_v2`
 //   fail=FUNCTION:every N:CODE    so does each N-th call
@@ -71,7 +71,7 @@ struct Settings {
     bool loads_lazily = true;
     int exec_timeout = 0;
     bool maps_memory = false;
-    uint64_t maps_stale_from = NEVER;
+    bool maps_stale = false, maps_until_launch = false;
     bool hazards_abort = true;
     bool launches_block = false;
     bool exit_waits = false, exit_ends = false;
@@ -189,10 +189,10 @@ private:
         else refuse(key, value);
     }
 
-    void set_mapping(const std::string &key, std::string value) {
-        std::string what = cut(value, ':');
-        if (what == "stale") maps_memory = true, maps_stale_from = number(key, value);
-        else maps_memory = is(key, what, "whole", "none");
+    void set_mapping(const std::string &key, const std::string &value) {
+        maps_stale = value == "stale";
+        maps_until_launch = value == "lapsing";
+        maps_memory = maps_stale || maps_until_launch || is(key, value, "whole", "none");
     }
 
     void set_slow(const std::string &key, std::string value) {

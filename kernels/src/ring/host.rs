@@ -162,6 +162,7 @@ impl<M: Words> HostSubmitter<M> {
         self.shared.flights[slot].store(Flight::new(sequence, answer_bit, AWAITED).0, Release);
         if !staged.is_empty() {
             slot::stage(&self.shared.memory.words()[layout.staging(slot)], staged);
+            self.shared.memory.fence();
         }
         self.publish(&layout::encode_command(command, layout.lap(sequence), answer_bit));
         Ok(Ticket::new(sequence))

@@ -55,7 +55,7 @@ pub trait Words: Clone + Send + Sync + Debug {
     }
 
     /// Orders stores from before against those from after, as seen by the device, and has those from before leave the host. Called
-    /// around each run of commands. To be given by memory whose stores are gathered (write-combined); any other keeps their order.
+    /// around each run of commands, and between staged bytes and their command. To be given by memory whose stores are gathered (write-combined); any other keeps their order.
     #[inline]
     fn fence(&self) {}
 }

@@ -6,32 +6,34 @@ use super::super::layout::SLOT_WORDS;
 use super::super::slot;
 use super::*;
 
-/// A lane's memory whose commands are posted, and what the posted slots held at each fence.
+/// A lane's memory whose commands are posted, and what the posted slots and the staging areas held at each fence.
 #[derive(Clone, Debug)]
 struct Posting {
     memory: Memory<AtomicU64>,
     posted: Arc<[AtomicU64]>,
-    fences: Arc<Mutex<Vec<Vec<u64>>>>,
+    first_staged: usize,
+    fences: Arc<Mutex<Vec<[Vec<u64>; 2]>>>,
 }
 
 impl Posting {
     fn new(layout: LaneLayout) -> Self {
         let posted = (0..layout.completion(0)).map(|_| Word::new(0)).collect();
-        Self { memory: Memory::new(layout, |_| Word::new(0)), posted, fences: Arc::default() }
+        let first_staged = layout.staging(0).start;
+        Self { memory: Memory::new(layout, |_| Word::new(0)), posted, first_staged, fences: Arc::default() }
     }
 
     fn values(words: &[AtomicU64]) -> Vec<u64> {
         words.iter().map(|word| word.load(Relaxed)).collect()
     }
 
-    fn forget_fences(&self) {
-        self.fences.lock().expect("nobody panics under it").clear();
+    /// What is in the posted slots and in the staging areas.
+    fn now(&self) -> [Vec<u64>; 2] {
+        [&self.posted, &self.memory.words()[self.first_staged..]].map(Self::values)
     }
 
-    /// What was in the posted slots at the only two fences since.
-    fn around(&self) -> [Vec<u64>; 2] {
-        let fences = std::mem::take(&mut *self.fences.lock().expect("nobody panics under it"));
-        fences.try_into().expect("one fence before a run, one behind it")
+    /// What was there at each fence since this was asked last.
+    fn fences(&self) -> Vec<[Vec<u64>; 2]> {
+        std::mem::take(&mut *self.fences.lock().expect("nobody panics under it"))
     }
 }
 
@@ -47,12 +49,12 @@ impl Words for Posting {
     }
 
     fn fence(&self) {
-        self.fences.lock().expect("nobody panics under it").push(Self::values(&self.posted));
+        self.fences.lock().expect("nobody panics under it").push(self.now());
     }
 }
 
-/// Goal: what is posted is what stands in the lane, skips included, lap for lap, and a run lies between two fences. Method: the
-/// device answers all but one command, so that its slot is passed over.
+/// Goal: what is posted is what stands in the lane, skips included, lap for lap; fences stand before a run, between staged bytes and
+/// their command, and behind. Method: the device answers all but one command, so that its slot is passed over.
 #[test]
 fn posted_is_what_stands_in_the_lane() {
     let layout = LaneLayout::new(4, 8);
@@ -67,12 +69,19 @@ fn posted_is_what_stands_in_the_lane() {
     };
 
     let mut slow = None;
-    for number in 0..40 {
-        memory.forget_fences();
-        let before = Posting::values(&memory.posted);
-        let mut ticket = submitter.try_submit(&numbered(number), &[1, 2, 3]).expect("there is room");
+    for number in 0..40_u64 {
+        memory.fences();
+        let before = memory.now();
+        let first = submitter.next_sequence();
+        let mut ticket = submitter.try_submit(&numbered(number), &number.to_le_bytes()).expect("there is room");
         same();
-        assert_eq!(memory.around(), [before, Posting::values(&memory.posted)]);
+        let after = memory.now();
+        let [at_first, staged, at_last] = memory.fences().try_into().expect("three fences");
+        assert_eq!([&at_first, &at_last], [&before, &after]);
+        assert_eq!(staged[1], after[1], "the bytes are staged before their command");
+        let slot = layout.command(layout.slot(ticket.sequence()));
+        assert_eq!(staged[0][slot..][..SLOT_WORDS], before[0][slot..][..SLOT_WORDS]);
+        assert!(ticket.sequence() > first || staged[0] == before[0], "skips alone stand before the fence");
         let (_, reply) = device.poll_command().expect("a command was submitted");
         device.publish_consumed();
         if slow.is_none() {
@@ -84,14 +93,11 @@ fn posted_is_what_stands_in_the_lane() {
     }
     assert!(submitter.next_sequence() > 40, "no slot was passed over");
 
-    memory.forget_fences();
-    let before = Posting::values(&memory.posted);
+    memory.fences();
+    let before = memory.now();
     submitter.try_submit_run(&[numbered(40), numbered(41)], &mut Vec::new()).expect("there is room");
     same();
-    let [first, last] = memory.around();
-    assert_eq!(first, before);
-    let changed = first.chunks(SLOT_WORDS).zip(last.chunks(SLOT_WORDS)).filter(|(before, after)| before != after);
-    assert!(changed.count() >= 2);
+    assert_eq!(memory.fences(), [before, memory.now()]);
 }
 
 /// Goal: nobody reads what was posted back. Method: the posted slots are spoilt, and the host finds its command as it was.
