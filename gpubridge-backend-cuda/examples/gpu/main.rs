@@ -22,19 +22,23 @@ use gpubridge_backend_cuda::probe;
 use serde_json::{Value, json};
 
 const USAGE: &str = "gpu probe | latency [SECONDS] | coherence [ROUNDS] | beside [MEGABYTES] | bulk [MEGABYTES] | \
-                     phases [ROUNDS] | kernels [COUNT] | hazards [SECONDS] | hazard NAME | drill | rows EVENTS KEYS | \
+                     phases [ROUNDS [ELEMENTS]] | kernels [COUNT] | hazards [SECONDS] | hazard NAME | drill | rows EVENTS KEYS | \
                      compile MAJOR.MINOR FILE | markdown FILE";
 
 fn main() {
     let words: Vec<String> = env::args().skip(1).collect();
-    let number = |default: u64| words.get(1).map_or(Ok(default), |word| word.parse());
+    let nth = |n: usize, default: u64| words.get(n).map_or(Ok(default), |word| word.parse());
+    let number = |default| nth(1, default);
     let done = match words.first().map(String::as_str) {
         Some("probe") => report_device(),
         Some("latency") => number(3).map_err(Into::into).and_then(latency::run),
         Some("coherence") => number(100_000).map_err(Into::into).and_then(coherence::run),
         Some("beside") => number(256).map_err(Into::into).and_then(beside::run),
         Some("bulk") => number(256).map_err(Into::into).and_then(bulk::run),
-        Some("phases") => number(1000).map_err(Into::into).and_then(phases::run),
+        Some("phases") => number(1000)
+            .and_then(|rounds| Ok((rounds, nth(2, 1 << 26)?)))
+            .map_err(Into::into)
+            .and_then(|(rounds, elements_max)| phases::run(rounds, elements_max)),
         Some("hazards") => number(5).map_err(Into::into).and_then(hazards::run_all),
         Some("kernels") => number(100).map_err(Into::into).and_then(kernels::run),
         Some("drill") => drill::run(),

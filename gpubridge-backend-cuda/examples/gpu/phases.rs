@@ -20,7 +20,8 @@ const FILL_SLOT: u16 = 2;
 /// From how many phases on there is a graph: always, and never.
 const GRAPHS: [u32; 2] = [2, u32::MAX];
 
-pub fn run(rounds: u64) -> Done {
+/// So many rounds for each number of elements, of which the largest is at most `elements_max`.
+pub fn run(rounds: u64, elements_max: u64) -> Done {
     let rig = |graph_phases_min| {
         let mut config = CudaConfig::default();
         config.graph_phases_min = graph_phases_min;
@@ -31,7 +32,8 @@ pub fn run(rounds: u64) -> Done {
     let mut lanes = array::from_fn::<_, 2, _>(|i| rigs[i].lane(0));
     let mut right = true;
     // The least that goes beside the ring, and what takes the device longer than all launches.
-    for (index, count) in (0..).zip([70_000_u32, 1 << 20, 1 << 26]) {
+    let counts = [70_000_u32, 1 << 20, 1 << 26].into_iter().filter(|&count| u64::from(count) <= elements_max);
+    for (index, count) in (0..).zip(counts) {
         let [first, second] = array::from_fn(|i| rigs[i].bound(&mut lanes[i], index, GRAIN, 4 * u64::from(count)));
         let inputs = [first?, second?];
         for (lane, input) in lanes.iter_mut().zip(&inputs) {
