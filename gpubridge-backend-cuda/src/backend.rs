@@ -39,6 +39,9 @@ pub struct CudaConfig {
     /// From how many phases on, two at the least, what a grid does beside a ring is launched as one graph, instead of one by one.
     /// Less than what the GPU's first open device says counts as that.
     pub graph_phases_min: u32,
+    /// For how long more memory than the device's eighth may lie unused before it is given back to the driver, for which the rings
+    /// park for a moment. What the GPU's first open device says.
+    pub unused_memory_limit: Duration,
     /// Whether commands are posted to the device's memory where the host can map that, so that the device reads them without the way
     /// across the bus.
     pub posts_commands: bool,
@@ -85,7 +88,7 @@ impl CudaConfig {
 
 impl Default for CudaConfig {
     /// An eighth of the multiprocessors, 10 s without a sign of life, 60 s for a command, a kernel that never ends, graphs from three
-    /// phases on, commands posted, four chunks of 4 MiB.
+    /// phases on, 10 s of unused memory, commands posted, four chunks of 4 MiB.
     fn default() -> Self {
         Self {
             multiprocessors: None,
@@ -93,6 +96,7 @@ impl Default for CudaConfig {
             command_limit: Duration::from_secs(60),
             max_commands: None,
             graph_phases_min: 3,
+            unused_memory_limit: Duration::from_secs(10),
             posts_commands: true,
             bulk_chunks: 4,
             // To be measured on a GPU: a copy is to last long beside the way of its command and its answer.
@@ -149,7 +153,7 @@ impl Backend for CudaBackend {
         }
         let kernels = Arc::new(KernelSlots::new(self.library.clone()));
         let info = report::device_info(driver, index.0, config, !kernels.declarations().is_empty())?;
-        Ok(Arc::new(CudaDevice { gpu: Gpu::open(driver, index.0, config.graph_phases_min)?, info, kernels, config }))
+        Ok(Arc::new(CudaDevice { gpu: Gpu::open(driver, index.0, config)?, info, kernels, config }))
     }
 }
 

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use gpubridge_abstractions::{Error, ErrorKind};
 use parking_lot::{Condvar, Mutex, RwLock};
 
+use crate::backend::CudaConfig;
 use crate::driver::{Context, DeviceAttribute, DeviceMemory, Driver, Stream};
 use crate::parameters::RECORD_BYTES;
 use crate::posted::Region;
@@ -105,7 +106,7 @@ pub(crate) struct Gpu {
     sample: DeviceMemory,
     /// Where the host posts commands to the device's memory; why not, if it cannot.
     pub(crate) region: Result<Region, String>,
-    graph_phases_min: u32,
+    cuda: CudaConfig,
     pub(crate) users: Users,
     pub(crate) context: Arc<Context>,
     pub(crate) limits: Limits,
@@ -119,8 +120,8 @@ pub(crate) struct Gpu {
 }
 
 impl Gpu {
-    /// The GPU with this number, opened unless it is. Whoever opens it first says from how many phases on there are graphs.
-    pub(crate) fn open(driver: Driver, ordinal: u32, graph_phases_min: u32) -> Result<Arc<Self>, Error> {
+    /// The GPU with this number, opened unless it is. Whoever opens it first says how it is used.
+    pub(crate) fn open(driver: Driver, ordinal: u32, cuda: CudaConfig) -> Result<Arc<Self>, Error> {
         let refuse = |kind, why: String| Err(Error::new(kind, "cuda.open", why));
         let lost = || refuse(ErrorKind::DeviceLost, format!("device {ordinal} stopped answering: {RESTART}"));
         let until = Instant::now() + CLOSE_DEADLINE;
@@ -144,7 +145,7 @@ impl Gpu {
                 },
             }
         }
-        let gpu = Arc::new(Self::new(driver, ordinal, graph_phases_min)?);
+        let gpu = Arc::new(Self::new(driver, ordinal, cuda)?);
         known.insert(ordinal, Known::Open(Arc::downgrade(&gpu)));
         Ok(gpu)
     }
@@ -182,7 +183,7 @@ impl Gpu {
         }
     }
 
-    fn new(driver: Driver, ordinal: u32, graph_phases_min: u32) -> Result<Self, Error> {
+    fn new(driver: Driver, ordinal: u32, cuda: CudaConfig) -> Result<Self, Error> {
         let device = driver.device(ordinal)?;
         let context = Context::open(device)?;
         let units = device.attribute(DeviceAttribute::CU_DEVICE_ATTRIBUTE_MULTIPROCESSOR_COUNT)?;
@@ -198,6 +199,7 @@ impl Gpu {
         let pinned = context.allocate_pinned(RECORD_BYTES)?;
         utility.copy(pinned.address(), sample.address(), RECORD_BYTES)?;
         utility.copy(sample.address(), pinned.address(), RECORD_BYTES)?;
+        let graph_phases_min = cuda.graph_phases_min;
         let trial = Trial { stream: &utility, record: &sample, ring_threads, graph_phases_min };
         let program = Program::of_the_library(&context, trial)?;
         // Half of what fits: the other half is left to work beside the rings.
@@ -223,7 +225,7 @@ impl Gpu {
             retired: Mutex::default(),
             sample,
             region,
-            graph_phases_min,
+            cuda,
             users: Users::new(capability),
             context,
             limits,
@@ -247,7 +249,7 @@ impl Gpu {
         // So that modules do not gather where there is always something at work.
         let drains = self.retired.lock().len() >= RETIRED_MAX;
         self.window("cuda.compile", drains, WINDOW_DEADLINE, || {
-            let (ring_threads, graph_phases_min) = (self.limits.ring_threads, self.graph_phases_min);
+            let (ring_threads, graph_phases_min) = (self.limits.ring_threads, self.cuda.graph_phases_min);
             let trial = Trial { stream: &self.utility, record: &self.sample, ring_threads, graph_phases_min };
             let program = Program::load(&self.context, image, phases, trial)?;
             program.check_occupancy(self.program.read().blocks_per_unit)?;

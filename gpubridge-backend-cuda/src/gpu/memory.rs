@@ -24,13 +24,20 @@ const PINNED_DEFERRED_BYTES_MAX: u64 = 1 << 30;
 pub(super) struct Memory {
     device: Heap,
     pinned: Heap,
+    /// Since when more lies unused than may for long.
+    over_since: Option<Instant>,
     /// Before this, giving back is not tried again.
     next_give_back: Option<Instant>,
 }
 
 impl Memory {
     pub(super) fn new() -> Self {
-        Self { device: Heap::new(Kind::Device), pinned: Heap::new(Kind::Pinned), next_give_back: None }
+        Self {
+            device: Heap::new(Kind::Device),
+            pinned: Heap::new(Kind::Pinned),
+            over_since: None,
+            next_give_back: None,
+        }
     }
 
     fn heap(&mut self, kind: Kind) -> &mut Heap {
@@ -108,19 +115,24 @@ impl Gpu {
         }
     }
 
-    /// Gives back what was released long ago, once that is too much, if a window is to be had soon. Asked whenever memory is
+    /// Gives back what lies unused, once that has been too much for long, if a window is to be had soon. Asked whenever memory is
     /// reserved or released.
     ///
     /// Blocks; parks the rings for a moment, or in vain for [`GIVE_BACK_DEADLINE`], at most once in [`GIVE_BACK_PAUSE`].
     pub(crate) fn bound_deferred(&self) {
-        let memory = self.memory.lock();
+        let mut memory = self.memory.lock();
         let most = [self.deferred_bytes_max, self.deferred_bytes_max.min(PINNED_DEFERRED_BYTES_MAX)];
         let deferred = [memory.device.deferred_bytes(), memory.pinned.deferred_bytes()];
         let is_over = |times: u64| (0..2).any(|kind| deferred[kind] > times * most[kind]);
-        drop(memory);
         if !is_over(1) {
+            memory.over_since = None;
             return;
         }
+        // What is released now is often wanted again soon, and a window each time would be worse.
+        if memory.over_since.get_or_insert_with(Instant::now).elapsed() < self.cuda.unused_memory_limit {
+            return;
+        }
+        drop(memory);
         // Somebody else's window, or a ring's launch, is not waited for.
         let Some(rings) = self.rings.try_lock() else { return };
         if self.memory.lock().next_give_back.is_some_and(|next| Instant::now() < next) {

@@ -12,17 +12,14 @@ use gpubridge_abstractions::{
 };
 use gpubridge_kernels::KernelLibrary;
 
-use crate::CudaBackend;
 use crate::driver::{DeviceAttribute as Attribute, Driver, Stream};
 use crate::gpu::{Gpu, Part};
 use crate::heap::Kind;
 use crate::parameters::RECORD_BYTES;
 use crate::users;
+use crate::{CudaBackend, CudaConfig};
 
 pub use hazards::{HAZARDS, Hazard};
-
-/// What is asked of a GPU here is asked without graphs.
-const NO_GRAPHS: u32 = u32::MAX;
 
 /// What the driver reports of a device that bears on rings.
 ///
@@ -50,7 +47,7 @@ pub fn attributes(index: DeviceIndex) -> Result<Vec<(&'static str, String)>, Err
     let values = asked.map(|(name, attribute)| {
         (name, device.attribute(attribute).map_or_else(|error| error.to_string(), |value| value.to_string()))
     });
-    let gpu = Gpu::open(driver, index.0, NO_GRAPHS)?;
+    let gpu = Gpu::open(driver, index.0, CudaConfig::default())?;
     let posting = gpu.region.as_ref().map_or_else(|why| format!("no: {why}"), |_| "yes".into());
     let gdrdrv = if Path::new("/dev/gdrdrv").exists() { "there, not used" } else { "not there" };
     let limits = [
@@ -93,7 +90,7 @@ impl Launches {
     /// # Errors
     /// Those of [`Backend::open`].
     pub fn new(index: DeviceIndex) -> Result<Self, Error> {
-        let gpu = Gpu::open(Driver::load()?, index.0, NO_GRAPHS)?;
+        let gpu = Gpu::open(Driver::load()?, index.0, CudaConfig::default())?;
         let stream = gpu.context.stream()?;
         let record = gpu.take(Kind::Device, RECORD_BYTES)?;
         Ok(Self { gpu, stream, record })
@@ -126,7 +123,7 @@ impl Copies {
     /// # Errors
     /// Those of [`Backend::open`]; `OutOfMemory`.
     pub fn new(index: DeviceIndex, size_bytes: u64) -> Result<Self, Error> {
-        let gpu = Gpu::open(Driver::load()?, index.0, NO_GRAPHS)?;
+        let gpu = Gpu::open(Driver::load()?, index.0, CudaConfig::default())?;
         let stream = gpu.context.stream()?;
         Ok(Self { stream, host: gpu.take(Kind::Pinned, size_bytes)?, device: gpu.take(Kind::Device, size_bytes)? })
     }
@@ -171,7 +168,7 @@ pub fn meet_hazard(
     met: impl FnOnce(&Outcome),
 ) -> Result<(), Error> {
     let hazard = hazards::find(name)?;
-    let gpu = Gpu::open(Driver::load()?, index.0, NO_GRAPHS)?;
+    let gpu = Gpu::open(Driver::load()?, index.0, CudaConfig::default())?;
     let subject = hazards::Subject::new(
         Arc::clone(&gpu.context),
         gpu.with_program(|program| program.functions.beside_finish),

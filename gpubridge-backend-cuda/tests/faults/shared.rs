@@ -2,8 +2,10 @@
 
 use std::path::Path;
 use std::thread;
+use std::time::Duration;
 
-use gpubridge_abstractions::{Backend, Device, DeviceSlot, MemoryType, Opcode, RingConfig, Status};
+use gpubridge_abstractions::{Backend, Device, DeviceIndex, DeviceSlot, MemoryType, Opcode, RingConfig, Status};
+use gpubridge_backend_cuda::CudaConfig;
 use ringkernel_tests::lane::{Bench, GRAIN, transfer, write_word};
 
 use crate::device::{MIB, RING, SOON, backend, calls, eventually, open};
@@ -14,6 +16,7 @@ pub const CASES: &[Case] = &[
     Case::new("shared::opened_while_the_last_one_closes", "", opened_while_closing),
     Case::new("shared::a_thousand_rings_leave_nothing", "trace={folder}/trace", a_thousand_rings),
     Case::new("shared::memory_is_not_kept_for_ever", "trace={folder}/trace", memory_is_not_kept_for_ever),
+    Case::new("shared::memory_is_kept_for_a_while", "trace={folder}/trace", memory_is_kept_for_a_while),
     Case::new("shared::memory_comes_back", "trace={folder}/trace", memory_comes_back),
 ];
 
@@ -104,7 +107,9 @@ fn a_thousand_rings(folder: &Path) -> End {
 /// runs all the while, and parks for it when it gets to it.
 fn memory_is_not_kept_for_ever(folder: &Path) -> End {
     const MOST: u64 = 128 * MIB;
-    let device = open();
+    let mut config = CudaConfig::default();
+    config.unused_memory_limit = Duration::ZERO;
+    let device = backend().with_config(config).open(DeviceIndex(0)).expect("the device opens");
     let held = pieces(folder);
     let buffers = [0; 2].map(|_| device.reserve(100 * MIB, MemoryType::Default).expect("there is memory"));
     assert_eq!(pieces(folder), held + 2);
@@ -141,6 +146,17 @@ fn memory_is_not_kept_for_ever(folder: &Path) -> End {
             drop(reserve(&bench, 1, kind));
             pieces(folder) == held
         });
+    }
+    End::Passed
+}
+
+/// Goal: what is released and soon wanted again is not given back meanwhile.
+fn memory_is_kept_for_a_while(folder: &Path) -> End {
+    let device = open();
+    let held = pieces(folder);
+    for _ in 0..3 {
+        drop([0; 2].map(|_| device.reserve(100 * MIB, MemoryType::Default).expect("there is memory")));
+        assert_eq!(pieces(folder), held + 2);
     }
     End::Passed
 }
