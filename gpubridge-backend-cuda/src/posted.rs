@@ -97,19 +97,21 @@ impl PostedWords {
         Ok(Some(Arc::new(words)))
     }
 
-    /// The words from the `first` on.
-    fn words(&self, range: &Range<usize>) -> Option<&[AtomicU64]> {
-        let region = self.gpu.region.as_ref().ok()?;
+    /// Those of them in the range.
+    fn words(&self, range: &Range<usize>) -> &[AtomicU64] {
+        let region = self.region();
         let first = (self.address - region.address) as usize / 8;
-        region.words().get(first + range.start..first + range.end)
+        &region.words()[first + range.start..first + range.end]
+    }
+
+    fn region(&self) -> &Region {
+        self.gpu.region.as_ref().expect("the words were taken from it")
     }
 }
 
 impl Drop for PostedWords {
     fn drop(&mut self) {
-        if let Ok(region) = &self.gpu.region {
-            region.free.lock().give_back(self.address, self.size_bytes);
-        }
+        self.region().free.lock().give_back(self.address, self.size_bytes);
     }
 }
 
@@ -144,7 +146,7 @@ impl Words for LaneWords {
 
     #[inline]
     fn posted(&self) -> Option<&[AtomicU64]> {
-        self.posted.as_ref().and_then(|(posted, range)| posted.words(range))
+        self.posted.as_ref().map(|(posted, range)| posted.words(range))
     }
 
     #[inline]

@@ -20,8 +20,8 @@ const FUNCTION: &str = "astray_kernel";
 const ID: KernelId = KernelId::FIRST_USER;
 /// No memory of the device's lies in the first page.
 const NOWHERE: u64 = 0x1000;
-/// Calls of other grains that stand behind it.
-const BEHIND: u64 = 64;
+/// Calls of other grains that are pending meanwhile.
+const PENDING: u64 = 64;
 
 fn kernel() -> Kernel {
     let declaration = KernelDeclaration {
@@ -54,12 +54,12 @@ pub fn run() -> Done {
     let call = Compute { input: none, operand: none, output: none, count: 1, scalars: [NOWHERE, 0, 0] };
     let since = Instant::now();
     let mut astray = lane.submit(&Command::new(Opcode::Compute, 1, call.to_payload()), &[]);
-    let behind: Vec<_> = (0..BEHIND).map(|number| other.lane.submitter.try_submit(&echo(number), &[])).collect();
+    let pending: Vec<_> = (0..PENDING).map(|number| other.lane.submitter.try_submit(&echo(number), &[])).collect();
     let status = lane.wait(&mut astray, &mut []).status;
     let lost_after = since.elapsed();
     right &= status == Status::DeviceLost;
     let mut answered = [0; 2];
-    for (number, ticket) in (0..).zip(behind) {
+    for (number, ticket) in (0..).zip(pending) {
         // Submissions may be refused already.
         let Ok(mut ticket) = ticket else { continue };
         let answer = other.wait(&mut ticket, &mut []);
@@ -75,7 +75,7 @@ pub fn run() -> Done {
     let texts = refused.map(|(what, error)| (what, error.as_ref().map_or("done".into(), Error::to_string)));
     tell(&json!({
         "step": "drill", "answered as": status.to_string(), "after ms": lost_after.as_secs_f64() * 1e3,
-        "behind it": {"executed": answered[0], "lost": answered[1]},
+        "pending": {"executed": answered[0], "lost": answered[1]},
         "refused": texts.into_iter().collect::<std::collections::BTreeMap<_, _>>(),
     }));
     Ok(right)

@@ -35,10 +35,7 @@ fn main() {
         Some("coherence") => number(100_000).map_err(Into::into).and_then(coherence::run),
         Some("beside") => number(256).map_err(Into::into).and_then(beside::run),
         Some("bulk") => number(256).map_err(Into::into).and_then(bulk::run),
-        Some("phases") => number(1000)
-            .and_then(|rounds| Ok((rounds, nth(2, 1 << 26)?)))
-            .map_err(Into::into)
-            .and_then(|(rounds, elements_max)| phases::run(rounds, elements_max)),
+        Some("phases") => number(1000).map_err(Into::into).and_then(|rounds| phases::run(rounds, nth(2, 1 << 26)?)),
         Some("hazards") => number(5).map_err(Into::into).and_then(hazards::run_all),
         Some("kernels") => number(100).map_err(Into::into).and_then(kernels::run),
         Some("drill") => drill::run(),
