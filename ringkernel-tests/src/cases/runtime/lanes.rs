@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{
     AllocationId, ComputeMessage, ErrorKind, GetMetricsMessage, KernelId, KernelSpec, Parameters, ReadMessage,
@@ -189,8 +189,7 @@ pub fn a_batch_counts_the_kernels_that_it_compiles(context: &Context) {
 pub fn a_batch_outlives_a_deadline(context: &Context) {
     let gate = Gate::closed();
     let mut config = narrow(8);
-    // Much longer than a call takes that nothing holds up.
-    config.call_deadline = Duration::from_millis(700);
+    config.call_deadline = Duration::from_millis(300);
     let rig = Rig::new(context.device_with(&[gated(&gate)]), config);
     let (slow, quick) = (rig.session(0), rig.session(0));
     let block = rig.allocate(quick, 64);
@@ -204,8 +203,21 @@ pub fn a_batch_outlives_a_deadline(context: &Context) {
             assert_eq!(late.kind(), ErrorKind::Timeout);
         }
         assert!(round > 0 || rig.memory.metrics().average_message_latency_ns == 0.0, "nothing was answered");
-        assert_eq!(batch.submit(&[fill_call(&rig, quick, block, 2)]).expect("there is room"), 1);
-        assert!(batch.next().expect("it is in flight").1.expect("it fills").success);
+        // The device may be others' too, for whom it holds its rings up now and then: what comes too late for that is repeated.
+        let since = Instant::now();
+        let mut fill = || {
+            if batch.submit(&[fill_call(&rig, quick, block, 2)]).expect("it compiles") == 0 {
+                return Err(ErrorKind::Full);
+            }
+            batch.next().expect("it is in flight").1.map_err(|error| error.kind())
+        };
+        let filled = loop {
+            match fill() {
+                Err(ErrorKind::Full | ErrorKind::Timeout) if since.elapsed() < SOON => thread::yield_now(),
+                answered => break answered,
+            }
+        };
+        assert!(filled.expect("the gate holds nobody else up").success);
         gate.open();
         let open = rig.compute(slow, GATED, None).with_deadline(SOON).wait();
         assert!(open.expect("the gate is open").success);
