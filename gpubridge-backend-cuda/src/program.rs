@@ -10,7 +10,7 @@ use crate::parameters::RECORD_BYTES;
 use crate::side::SIDES;
 
 /// The phases that kernels of the library have which have several: see `kernels/cuda/library`.
-const PHASES_OF_THE_LIBRARY: [u32; 2] = [2, 3];
+const PHASES_OF_THE_LIBRARY: [u32; 3] = [2, 3, 14];
 
 /// The shape of what is only tried.
 const ONE_WARP: Shape = Shape { blocks: 1, threads: 32 };

@@ -19,7 +19,7 @@ const WORK_PER_THREAD: u64 = 8;
 /// Blocks per multiprocessor at the most.
 const BLOCKS_PER_UNIT: u32 = 8;
 /// Bytes that each block of a grid keeps from phase to phase: see `Grid` in `kernels/cuda/team.cuh`.
-const PARTIALS_BYTES: u64 = 64;
+const PARTIALS_BYTES: u64 = 128;
 
 /// The shape of what tells a command's executor that it is done.
 const FINISH: Shape = Shape { blocks: 1, threads: 32 };

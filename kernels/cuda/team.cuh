@@ -9,7 +9,7 @@ namespace gb {
 
 constexpr u32 WARP = 32;
 // Words that each block of a grid keeps from phase to phase.
-constexpr u32 PARTIALS = 8;
+constexpr u32 PARTIALS = 16;
 
 template <class T>
 GB_DEVICE T shuffle_bits(T value, u32 from) {
@@ -140,6 +140,11 @@ private:
     }
 };
 
+// Elements in a row.
+struct Stretch {
+    u64 first, count;
+};
+
 // All blocks of a launch. They cannot wait for each other: this is for kernels whose elements do not depend on each other, and
 // for those in phases, each of which is a launch of its own, of equally many blocks.
 struct Grid {
@@ -158,6 +163,13 @@ struct Grid {
     GB_MEMBER u32 blocks() const { return grid_blocks(); }
     GB_MEMBER Block block() const { return {scratch}; }
 
+    // What falls to the thread's block of `count` elements when each block has a stretch of them, of whole cache lines.
+    GB_MEMBER Stretch stretch(u64 count) const {
+        u64 length = (count / blocks() + WARP) / WARP * WARP;
+        u64 first = Least{}(block_rank() * length, count);
+        return {first, Least{}(count - first, length)};
+    }
+
     // `join` of the values of the block's threads is kept for later phases under a number, which counts modulo PARTIALS. By whole
     // blocks.
     template <class T, class Join>
@@ -165,6 +177,9 @@ struct Grid {
         value = block().reduce(value, join);
         if (thread_index() == 0) partials[u64(block_index()) * PARTIALS + which % PARTIALS] = to_word(value);
     }
+
+    // What the thread's own block has kept in an earlier phase.
+    GB_MEMBER u64 kept(u32 which) const { return partials[u64(block_index()) * PARTIALS + which % PARTIALS]; }
 
     // `join` of what the first `blocks` blocks have kept in an earlier phase, or `none`: in every thread of the block, in the same
     // order each time. By whole blocks, in a phase that keeps nothing under this number.

@@ -24,35 +24,32 @@ struct InclusiveScan {
 
     template <class Team>
     GB_MEMBER static void run(const Team &team, const Call &call, Answer &) {
-        scan(team, call, 0, call.count, 0);
+        scan(team, call, {0, call.count}, 0);
     }
 
     // Each block has a stretch of the elements.
     GB_MEMBER static void run_phase(u32 phase, const Grid &grid, const Call &call, Answer &) {
-        // Of whole cache lines.
-        u64 length = (call.count / grid.blocks() + WARP) / WARP * WARP;
-        u64 first = Least{}(grid.block_rank() * length, call.count);
-        u64 count = Least{}(call.count - first, length);
+        Stretch stretch = grid.stretch(call.count);
         if (phase == 0) {
             Sum sum = 0;
-            auto get = [&](u64 i) { return Sum(call.input.get<T>(first + i)); };
-            each(grid.block(), count, get, [&](u64, Sum x) { sum += x; });
+            auto get = [&](u64 i) { return Sum(call.input.get<T>(stretch.first + i)); };
+            each(grid.block(), stretch.count, get, [&](u64, Sum x) { sum += x; });
             grid.keep(0, sum, Plus{});
         } else {
-            scan(grid.block(), call, first, count, grid.joined(0, grid.block_rank(), Sum(0), Plus{}));
+            scan(grid.block(), call, stretch, grid.joined(0, grid.block_rank(), Sum(0), Plus{}));
         }
     }
 
 private:
     using Sum = typename Number<T>::Sum;
 
-    // The running sum of `count` elements from `first` on, with `before` as the sum of those before.
+    // The running sum of a stretch, with `before` as the sum of those before.
     template <class Team>
-    GB_MEMBER static void scan(const Team &team, const Call &call, u64 first, u64 count, Sum before) {
-        auto get = [&](u64 i) { return Sum(call.input.get<T>(first + i)); };
-        each_in_step(team, count, Sum(0), get, [&](u64 i, Sum x) {
+    GB_MEMBER static void scan(const Team &team, const Call &call, Stretch stretch, Sum before) {
+        auto get = [&](u64 i) { return Sum(call.input.get<T>(stretch.first + i)); };
+        each_in_step(team, stretch.count, Sum(0), get, [&](u64 i, Sum x) {
             Sum total, sum = team.scan(x, Plus{}, total);
-            if (i < count) call.output.set(first + i, T(before + sum));
+            if (i < stretch.count) call.output.set(stretch.first + i, T(before + sum));
             before += total;
         });
     }
