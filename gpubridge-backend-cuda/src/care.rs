@@ -42,11 +42,20 @@ struct Beside {
     lasted: Duration,
 }
 
+#[derive(Clone, Copy)]
 struct Launched {
-    lane: u32,
     sequence: u64,
-    /// Names it.
-    what: String,
+    what: What,
+}
+
+/// A command as the device knows it.
+#[derive(Clone, Copy)]
+struct What {
+    opcode: u8,
+    kernel: u16,
+    /// Unless its place was passed over already.
+    grain: Option<u32>,
+    lane: u32,
 }
 
 impl Care {
@@ -71,18 +80,18 @@ impl Care {
     }
 
     fn feel_pulse(&mut self, passed: Duration) -> Result<(), Error> {
-        let now: Vec<u64> = self.core.control_words(HEARTBEAT).collect();
+        let now = || self.core.control_words(HEARTBEAT);
         // A block that has left has no heart to beat.
-        let alive =
-            now.iter().zip(&self.heartbeats).zip(self.core.left()).all(|((now, last), left)| now != last || left);
+        let alive = now().zip(&self.heartbeats).zip(self.core.left()).all(|((now, last), left)| now != *last || left);
         if alive {
             // Of all of them since one look: they do not beat at once.
-            (self.heartbeats, self.silent) = (now, Duration::ZERO);
+            self.heartbeats.iter_mut().zip(now()).for_each(|(last, now)| *last = now);
+            self.silent = Duration::ZERO;
             return Ok(());
         }
         self.silent = self.silent.saturating_add(passed);
         // A kernel that is launched again may have to wait until work beside the rings leaves it room.
-        let begins = now.contains(&0) && !self.core.gpu.is_drained()?;
+        let begins = now().any(|beats| beats == 0) && !self.core.gpu.is_drained()?;
         let CudaConfig { heartbeat_limit, command_limit, .. } = self.core.cuda;
         if self.silent < if begins { heartbeat_limit.max(command_limit) } else { heartbeat_limit } {
             return Ok(());
@@ -103,8 +112,9 @@ impl Care {
                 };
                 stay.lasted = stay.lasted.saturating_add(passed);
                 if stay.lasted >= self.core.cuda.command_limit {
-                    let what = name(&self.kernels, at_work.opcode, at_work.kernel, Some(at_work.grain), at_work.lane);
-                    return Err(too_long(&what, "in the ring", stay.lasted));
+                    let AtWork { opcode, kernel, grain, lane } = at_work;
+                    let what = What { opcode, kernel, grain: Some(grain), lane };
+                    return Err(too_long(&what.name(&self.kernels), "in the ring", stay.lasted));
                 }
             }
         }
@@ -121,10 +131,9 @@ impl Care {
             COPY_OUT => Opcode::ReadBulk,
             _ => Opcode::Compute,
         };
-        // Its place may have been passed over already, and its grain with it.
         let grain = command.map(|command| command.grain);
-        let what = name(&self.kernels, opcode as u8, variant as u16, grain, lane);
-        self.beside[stream].commands.push_back(Launched { lane, sequence, what });
+        let what = What { opcode: opcode as u8, kernel: variant as u16, grain, lane };
+        self.beside[stream].commands.push_back(Launched { sequence, what });
     }
 
     /// Whether a command was launched beside the ring that is not answered, as of the last look.
@@ -135,7 +144,7 @@ impl Care {
     fn look_beside(&mut self, passed: Duration) -> Result<(), Error> {
         for Beside { commands, lasted } in &mut self.beside {
             let is_answered =
-                |launched: &Launched| self.core.completions[launched.lane as usize].is_complete(launched.sequence);
+                |launched: &Launched| self.core.completions[launched.what.lane as usize].is_complete(launched.sequence);
             // A stream works in order, so what is before an answered one is done, if not answered.
             if let Some(last) = commands.iter().rposition(is_answered) {
                 commands.drain(..=last);
@@ -144,24 +153,28 @@ impl Care {
             let Some(first) = commands.front() else { continue };
             *lasted = lasted.saturating_add(passed);
             if *lasted >= self.core.cuda.command_limit {
-                return Err(too_long(&first.what, "beside the ring", *lasted));
+                return Err(too_long(&first.what.name(&self.kernels), "beside the ring", *lasted));
             }
         }
         Ok(())
     }
 }
 
-/// A command as its user knows it.
-fn name(kernels: &KernelSlots, opcode: u8, kernel: u16, grain: Option<u32>, lane: u32) -> String {
-    let what = match Opcode::from_number(opcode) {
-        Some(Opcode::Compute) => match kernels.name_of(kernel) {
-            Some(name) => format!("kernel `{name}`"),
-            None => format!("kernel {kernel}"),
-        },
-        Some(opcode) => format!("{opcode:?}"),
-        None => format!("opcode {opcode}"),
-    };
-    grain.map_or_else(|| format!("{what} in lane {lane}"), |grain| format!("{what} of grain {grain} in lane {lane}"))
+impl What {
+    /// The command as its user knows it.
+    fn name(self, kernels: &KernelSlots) -> String {
+        let Self { opcode, kernel, grain, lane } = self;
+        let what = match Opcode::from_number(opcode) {
+            Some(Opcode::Compute) => match kernels.name_of(kernel) {
+                Some(name) => format!("kernel `{name}`"),
+                None => format!("kernel {kernel}"),
+            },
+            Some(opcode) => format!("{opcode:?}"),
+            None => format!("opcode {opcode}"),
+        };
+        grain
+            .map_or_else(|| format!("{what} in lane {lane}"), |grain| format!("{what} of grain {grain} in lane {lane}"))
+    }
 }
 
 fn too_long(what: &str, place: &str, lasted: Duration) -> Error {

@@ -13,6 +13,8 @@ use gpubridge_backend_cuda::CudaBackend;
 use gpubridge_kernels::library;
 use ringkernel_tests::Suite;
 
+ringkernel_tests::count_allocations!();
+
 fn main() -> ExitCode {
     // Says so itself if there is none.
     emulation::ensure_loaded();

@@ -203,7 +203,9 @@ fn what_cannot_be_done_is_refused_before_anything_is_measured() {
     let area = refused(&["juggling"]);
     assert!(area.contains("juggling") && area.contains("alloc") && area.contains("kernel-cache"), "{area}");
     let backend = refused(&["--backend", "abacus"]);
-    assert_eq!(backend, "there is no backend `abacus` (the caller's choice); there are: cpu, auto");
+    let known =
+        backend.strip_prefix("there is no backend `abacus` (the caller's choice); there are: ").expect(&backend);
+    assert!(known.contains("cpu") && known.ends_with(", auto"), "{known}");
     let folder = refused(&["--json", "."]);
     assert_eq!(folder, "cannot write .: is a directory");
     let nowhere = refused(&["--json", "nowhere/r.json"]);

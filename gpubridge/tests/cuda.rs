@@ -12,6 +12,7 @@ use std::process::{Command, ExitCode};
 use common::{Bench, finish};
 use libtest_mimic::{Arguments, Trial};
 use ringkernel_tests::REQUIRE_VARIABLE;
+use serde_json::Value;
 
 const NO_DRIVER: &str = "there is no CUDA driver";
 
@@ -36,7 +37,8 @@ fn main() -> ExitCode {
             program.env("LD_LIBRARY_PATH", driver.expect("a C++ compiler")).env("EMULATED_CUDA", settings);
         }
     };
-    let (frozen, eager, lazy) = (emulated("freeze=100000,exit=waits"), emulated(""), emulated(""));
+    let (frozen, eager, lazy, measured) =
+        (emulated("freeze=100000,exit=waits"), emulated(""), emulated(""), emulated(""));
     let trials = vec![
         trial("when_the_device_is_lost_it_says_so_and_ends_though_the_driver_waits", compiler, move || {
             let bench = Bench::new();
@@ -55,6 +57,14 @@ fn main() -> ExitCode {
             lazy(devices.env("CUDA_MODULE_LOADING", "LAZY"));
             let report = finish(devices.spawn().unwrap()).report();
             assert!(report.contains("CUDA_MODULE_LOADING=EAGER"), "{report}");
+        }),
+        trial("every_figure_of_the_ring_and_of_transfers_is_measured", compiler, move || {
+            let bench = Bench::new();
+            let mut program = bench.command(&["bench", "ring", "transfer", "--quick", "--json", "-"]);
+            measured(&mut program);
+            let report: Value = serde_json::from_str(&finish(program.spawn().unwrap()).report()).unwrap();
+            let lines = report["lines"].as_array().expect("there are lines");
+            assert!(lines.len() > 10 && lines.iter().all(|line| line["not_measured"].is_null()), "{report:#}");
         }),
         trial("on_the_emulated_driver_every_score_comes_from_the_kernel_and_is_right", compiler, move || {
             let report = scores(|program| program.env("LD_LIBRARY_PATH", driver.expect("a C++ compiler")));

@@ -2,7 +2,7 @@
 //
 // Build, in this folder (`mod.rs` does it for the tests):
 //   c++ -O2 -std=c++17 -ffp-contract=off -fPIC -fvisibility=hidden -shared -pthread -Wl,-soname,libcuda.so.1
-//       -I . -I ../../../kernels/cuda driver.cpp -o libcuda.so.1
+//       -DEMULATED_CXX='"c++"' -DEMULATED_FOLDER='"'$PWD'"' -I . -I ../../../kernels/cuda driver.cpp -o libcuda.so.1
 // and run a program with LD_LIBRARY_PATH set to the folder of the result. With clang++ and -fsanitize=thread it belongs to a
 // program that is built with ThreadSanitizer too.
 //

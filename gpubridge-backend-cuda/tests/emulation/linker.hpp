@@ -1,9 +1,11 @@
-// The driver's linker. What stands for machine code, and for PTX of users' kernels, is a library for the CPU: as it is, or in
-// hexadecimal digits behind `// emulated object: `. Or it is a function of this process, which one thread of a team calls for all
-// of them: `// emulated function: NAME ADDRESS CONTEXT`. Of the generated table of kernels the emulated driver reads which function
+// The driver's linker. What stands for machine code, and for PTX of users' kernels, is a library for the CPU: as it is; or in
+// hexadecimal digits behind `// emulated object: `; or compiled here, if PTX says `// Made from FILE, options: OPTIONS` of this
+// repository. Or it is a function of this process, which one thread of a team calls for all of them:
+// `// emulated function: NAME ADDRESS CONTEXT`. Of the generated table of kernels the emulated driver reads which function
 // each index leads to; of the ring, nothing but that it is there.
 #pragma once
 
+#include "compiler.hpp"
 #include "machine.hpp"
 #include "results.hpp"
 
@@ -108,7 +110,7 @@ public:
             return refuse(CUDA_ERROR_INVALID_PTX, std::string("ptxas: ") + name + ": no .version");
         if (text.find(".entry") != std::string::npos) ring = text;
         else if (text.find(" gpubridge_user(") != std::string::npos) read_table(text);
-        else return refuse(CUDA_ERROR_INVALID_PTX, std::string("ptxas: ") + name + ": the emulated driver cannot run PTX");
+        else return add_source(text, name);
         return CUDA_SUCCESS;
     }
 
@@ -147,6 +149,23 @@ private:
         if (!library) return refuse(CUDA_ERROR_INVALID_PTX, std::string(name) + ": is no object");
         libraries.push_back(library);
         return CUDA_SUCCESS;
+    }
+
+    // What PTX was made from. Of the options those are a C++ compiler's that define.
+    CUresult add_source(const std::string &text, const char *name) {
+        const std::string repository = EMULATED_FOLDER "/../../..";
+        std::istringstream words(text.substr(0, text.find('\n')));
+        std::string word, file, options = " -I " + quoted(repository + "/kernels/cuda");
+        words >> word >> word >> word >> file;
+        if (text.rfind("// Made from ", 0) != 0 || file.back() != ',')
+            return refuse(CUDA_ERROR_INVALID_PTX, std::string("ptxas: ") + name + ": the emulated driver cannot run PTX");
+        file.pop_back();
+        while (words >> word) {
+            if (word.rfind("-D", 0) == 0) options += ' ' + quoted(word);
+        }
+        Compiled compiled = compile(read_file(repository + '/' + file), file, {}, options);
+        if (compiled.object.empty()) return refuse(CUDA_ERROR_INVALID_PTX, compiled.log);
+        return add_library(compiled.object, name);
     }
 
     CUresult add_function(const std::string &text) {

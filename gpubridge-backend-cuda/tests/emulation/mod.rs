@@ -57,12 +57,14 @@ pub fn build() -> Option<PathBuf> {
     if !link.exists() {
         fs::create_dir_all(&folder).expect("the folder of the emulated driver can be made");
         let unfinished = folder.join(format!("unfinished-{}", process::id()));
-        compile(&compiler, &more_flags, "driver.cpp", &["-Wl,-soname,libcuda.so.1"], &unfinished);
-        fs::rename(&unfinished, folder.join("libcuda.so.1")).expect("the emulated driver can be named");
         let names = [("CXX", compiler.display().to_string()), ("FOLDER", emulation().display().to_string())];
         let names = names.map(|(name, value)| format!("-DEMULATED_{name}={value:?}"));
+        let [cxx, from] = names.each_ref().map(String::as_str);
+        let own_name = "-Wl,-soname,libcuda.so.1";
+        compile(&compiler, &more_flags, "driver.cpp", &[cxx, from, own_name], &unfinished);
+        fs::rename(&unfinished, folder.join("libcuda.so.1")).expect("the emulated driver can be named");
         // What it compiles is not for ThreadSanitizer.
-        compile(&compiler, "", "nvrtc.cpp", &names.each_ref().map(String::as_str), &unfinished);
+        compile(&compiler, "", "nvrtc.cpp", &[cxx, from], &unfinished);
         fs::rename(&unfinished, folder.join("libnvrtc.so")).expect("the emulated compiler can be named");
         // cudarc asks for this name first: without it, it would take an installed driver.
         symlink("libcuda.so.1", &unfinished).expect("the emulated driver can be linked to");

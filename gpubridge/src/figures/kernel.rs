@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use gpubridge_grains::GrainCall;
+use gpubridge_kernels::cuda::CudaKernel;
 use gpubridge_kernels::{Answer, CpuKernel, Elements, Invocation, Kernel, KernelLibrary, library};
 use gpubridge_runtime::Compute;
 
@@ -108,9 +109,12 @@ fn mixing() -> Kernel {
             _ => Err("the state is shorter than 2 elements"),
         },
         work: |_| STATE_ELEMENTS,
+        targets: &["cpu", "cuda"],
         ..declaration(MIX.id, "mix", "mixes six words into a value and counts the calls")
     };
-    Kernel::from_twins(declaration, &[(ElementType::U32, mix)])
+    // `.ci/ptx` makes it from `mix.cu`.
+    let cuda = CudaKernel::from_ptx(include_str!("mix.ptx"), "gpubridge_mix");
+    Kernel::from_twins(declaration, &[(ElementType::U32, mix)]).with_cuda(cuda)
 }
 
 fn mix(call: &Invocation<'_>, answer: &mut Answer) {
