@@ -1,16 +1,14 @@
-//! The rules of commands: looks up what a command names, checks it again, and does it or hands it on.
+//! Executes commands on the host, or hands them on.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use gpubridge_abstractions::{
-    Bind, BufferUse, CallShape, Command, Completion, Compute, DeviceSlot, Opcode, PAYLOAD_BYTES, Scalars, Status,
-    Transfer,
-};
+use gpubridge_abstractions::{Command, Completion, PAYLOAD_BYTES, Scalars, Status, Transfer};
 
 use super::kernels::{Compiled, KernelCopy};
-use super::memory::{BLOCK_ALIGNMENT, Block, DeviceMemory};
+use super::memory::{Block, DeviceMemory};
+use super::rules::{Action, Part, Rules, Run};
 use crate::{Answer, Invocation};
 
 /// The most bytes that are zeroed in the ring: about a microsecond's work.
@@ -43,6 +41,13 @@ pub struct Call<B> {
     scalars: Scalars,
 }
 
+impl<B: Clone> Call<B> {
+    fn of(run: &Run<'_, B>) -> Self {
+        let (kernel, buffers) = (Arc::clone(run.kernel), run.buffers.map(Option::<&B>::cloned));
+        Self { kernel, buffers, first: run.first, count: run.count, scalars: run.scalars }
+    }
+}
+
 impl<B: Block> Task<B> {
     /// Does the work. A kernel that panics is a [`Status::KernelFault`] of its own command.
     pub fn run(&self) -> Completion {
@@ -61,26 +66,16 @@ impl<B: Block> Task<B> {
     }
 }
 
-/// What a slot of the allocation table is bound to.
-#[derive(Debug)]
-struct Bound<B> {
-    block: Option<B>,
-    generation: u32,
-    owner: u32,
-}
-
-/// A lane's allocation table and the rules of its commands.
+/// Executes the commands of one lane, by its [`Rules`].
 #[derive(Debug)]
 pub struct Executor<M: DeviceMemory> {
-    memory: M,
-    table: Vec<Bound<M::Block>>,
-    allocations: usize,
+    rules: Rules<M>,
 }
 
-impl<M: DeviceMemory> Executor<M> {
+impl<M: DeviceMemory<Block: Block>> Executor<M> {
     /// An executor over `memory` without bound slots, for a lane of so many allocations.
     pub fn new(memory: M, allocations: u32) -> Self {
-        Self { memory, table: Vec::new(), allocations: allocations as usize }
+        Self { rules: Rules::new(memory, allocations) }
     }
 
     /// Executes a command whose staging area is `staging`, and writes how it went to `answer`. Returns what is too much
@@ -98,171 +93,48 @@ impl<M: DeviceMemory> Executor<M> {
         before_work: impl FnOnce(u64),
     ) -> Option<Box<Task<M::Block>>> {
         *answer = Completion::of(Status::Ok);
-        let done = match Opcode::from_number(command.opcode) {
-            Some(Opcode::Compute) => self.compute(command, kernels, answer, before_work),
-            Some(Opcode::Bind) => self.bind(command, before_work),
-            Some(Opcode::Echo | Opcode::Skip) => {
+        match self.rules.look_up(command, kernels, staging.len() * 8) {
+            Err(status) => *answer = Completion::of(status),
+            Ok(Action::Run(run)) => {
+                if !run.kernel.declaration.placement.in_ring(run.work) {
+                    return Some(Box::new(Task::Kernel(Call::of(&run))));
+                }
+                before_work(run.work);
+                let Run { kernel, buffers, count, scalars, .. } = run;
+                let run = AssertUnwindSafe(|| run_kernel(kernel, buffers, count, scalars, answer));
+                if catch_unwind(run).is_err() {
+                    *answer = Completion::of(Status::KernelFault);
+                }
+            }
+            Ok(Action::Echo) => {
                 answer.payload = command.payload;
                 answer.result_bytes = PAYLOAD_BYTES as u8;
-                Ok(None)
             }
-            Some(Opcode::Write) => self.write(command, staging),
-            Some(Opcode::WriteInline) => self.write_inline(command),
-            Some(Opcode::Read) => self.read(command, staging),
-            Some(Opcode::ReadInline) => self.read_inline(command, answer),
-            Some(Opcode::WriteBulk | Opcode::ReadBulk) | None => Err(Status::UnknownOpcode),
-        };
-        done.unwrap_or_else(|status| {
-            *answer = Completion::of(status);
-            None
-        })
-    }
-
-    fn bind(&mut self, command: &Command, before_work: impl FnOnce(u64)) -> Executed<M::Block> {
-        let bind = Bind::from_payload(&command.payload);
-        let index = bind.slot.index as usize;
-        if index >= self.allocations {
-            return Err(Status::OutOfBounds);
-        }
-        if self.table.len() <= index {
-            let size = (index + 1).next_power_of_two().min(self.allocations);
-            self.table.resize_with(size, || Bound { block: None, generation: 0, owner: 0 });
-        }
-        if bind.size_bytes == 0 {
-            self.find(bind.slot, command.grain)?;
-            self.table[index].block = None;
-            return Ok(None);
-        }
-        if !bind.address.is_multiple_of(BLOCK_ALIGNMENT) {
-            return Err(Status::InvalidArgument);
-        }
-        let block =
-            self.memory.block(bind.address, bind.size_bytes.max(bind.zero_bytes)).ok_or(Status::InvalidArgument)?;
-        let zero_bytes = bind.zero_bytes as usize;
-        let zeroed_later = (zero_bytes > ZERO_IN_RING_BYTES).then(|| block.clone());
-        if zeroed_later.is_none() {
-            before_work(bind.zero_bytes / 4);
-            zero(&block, zero_bytes);
-        }
-        let block = block.cut(bind.size_bytes as usize);
-        self.table[index] = Bound { block: Some(block), generation: bind.slot.generation, owner: command.grain };
-        Ok(zeroed_later.map(|block| Box::new(Task::Zero(Zeroing { block, size_bytes: zero_bytes }))))
-    }
-
-    #[inline]
-    fn find(&self, slot: DeviceSlot, grain: u32) -> Result<&M::Block, Status> {
-        let bound = self.table.get(slot.index as usize).ok_or(Status::UnknownAllocation)?;
-        let block = bound.block.as_ref().ok_or(Status::UnknownAllocation)?;
-        if bound.generation != slot.generation {
-            return Err(Status::UnknownAllocation);
-        }
-        if bound.owner != grain {
-            return Err(Status::NotOwner);
-        }
-        Ok(block)
-    }
-
-    /// The allocation, first byte and length of a transfer of at most `limit_bytes`.
-    fn transfer(&self, command: &Command, limit_bytes: usize) -> Result<(&M::Block, usize, usize), Status> {
-        let transfer = Transfer::from_payload(&command.payload);
-        let block = self.find(transfer.slot, command.grain)?;
-        let size = transfer.size_bytes as usize;
-        if size > limit_bytes {
-            return Err(Status::InvalidArgument);
-        }
-        let offset = usize::try_from(transfer.offset_bytes).map_err(|_| Status::OutOfBounds)?;
-        match offset.checked_add(size) {
-            Some(end) if end <= block.size_bytes() => Ok((block, offset, size)),
-            _ => Err(Status::OutOfBounds),
-        }
-    }
-
-    fn write(&self, command: &Command, staging: &[AtomicU64]) -> Executed<M::Block> {
-        let (block, offset, size) = self.transfer(command, staging.len() * 8)?;
-        copy_in(block, offset, size, staging);
-        Ok(None)
-    }
-
-    fn write_inline(&self, command: &Command) -> Executed<M::Block> {
-        let (block, offset, size) = self.transfer(command, Transfer::INLINE_WRITE_BYTES)?;
-        let words: [AtomicU64; 4] =
-            std::array::from_fn(|i| AtomicU64::new(command.payload[Transfer::HEADER_WORDS + i]));
-        copy_in(block, offset, size, &words);
-        Ok(None)
-    }
-
-    fn read(&self, command: &Command, staging: &[AtomicU64]) -> Executed<M::Block> {
-        let (block, offset, size) = self.transfer(command, staging.len() * 8)?;
-        copy_out(block, offset, size, staging);
-        Ok(None)
-    }
-
-    fn read_inline(&self, command: &Command, answer: &mut Completion) -> Executed<M::Block> {
-        let (block, offset, size) = self.transfer(command, PAYLOAD_BYTES)?;
-        let words: [AtomicU64; 7] = std::array::from_fn(|_| AtomicU64::new(0));
-        copy_out(block, offset, size, &words);
-        answer.payload = words.map(AtomicU64::into_inner);
-        answer.result_bytes = size as u8;
-        Ok(None)
-    }
-
-    #[inline]
-    fn compute(
-        &self,
-        command: &Command,
-        kernels: &KernelCopy,
-        answer: &mut Completion,
-        before_work: impl FnOnce(u64),
-    ) -> Executed<M::Block> {
-        let kernel = kernels.find(command.kernel).ok_or(Status::UnknownKernel)?;
-        let call = Compute::from_payload(&command.payload);
-        let mut buffers = [None; 3];
-        let mut elements = [0; 3];
-        let slots = [call.input, call.operand, call.output];
-        for (i, slot) in slots.into_iter().enumerate() {
-            if slot.is_none() != (kernel.declaration.buffers[i] == BufferUse::None) {
-                return Err(Status::InvalidArgument);
+            Ok(Action::Unbound) => {}
+            Ok(Action::Zero(block, size_bytes)) if size_bytes > ZERO_IN_RING_BYTES => {
+                return Some(Box::new(Task::Zero(Zeroing { block, size_bytes })));
             }
-            if !slot.is_none() {
-                let block = self.find(slot, command.grain)?;
-                elements[i] = block.size_bytes() as u64 / 4;
-                buffers[i] = Some(block);
+            Ok(Action::Zero(block, size_bytes)) => {
+                before_work(size_bytes as u64 / 4);
+                zero(&block, size_bytes);
             }
-        }
-        let same = |a: DeviceSlot, b: DeviceSlot| !a.is_none() && a.index == b.index;
-        let aliased =
-            same(call.input, call.operand) || same(call.input, call.output) || same(call.operand, call.output);
-        if aliased && !kernel.declaration.in_place {
-            return Err(Status::InvalidArgument);
-        }
-        let whole = if call.input.is_none() { elements[2] } else { elements[0] };
-        let count = if call.count == 0 { whole } else { u64::from(call.count) };
-        let scalars = Scalars(call.scalars);
-        let shape = CallShape { elements, count, scalars, constants: kernel.constants };
-        let count = count as usize;
-        // What the declaration brings along is a user's code like the kernel itself: whichever panics is a fault of this
-        // command, and the lane goes on.
-        let run = AssertUnwindSafe(|| {
-            (kernel.declaration.check)(&shape).map_err(|_| Status::InvalidArgument)?;
-            let work = (kernel.declaration.work)(&shape);
-            let in_ring = kernel.declaration.placement.in_ring(work);
-            if in_ring {
-                before_work(work);
-                run_kernel(kernel, buffers, count, scalars, answer);
+            Ok(Action::Write(part)) if part.is_inline => {
+                let words: [AtomicU64; 4] =
+                    std::array::from_fn(|i| AtomicU64::new(command.payload[Transfer::HEADER_WORDS + i]));
+                copy_in(&part, &words);
             }
-            Ok(in_ring)
-        });
-        if catch_unwind(run).unwrap_or(Err(Status::KernelFault))? {
-            return Ok(None);
+            Ok(Action::Write(part)) => copy_in(&part, staging),
+            Ok(Action::Read(part)) if part.is_inline => {
+                let words: [AtomicU64; 7] = std::array::from_fn(|_| AtomicU64::new(0));
+                copy_out(&part, &words);
+                answer.payload = words.map(AtomicU64::into_inner);
+                answer.result_bytes = part.size_bytes as u8;
+            }
+            Ok(Action::Read(part)) => copy_out(&part, staging),
         }
-        let first = [0, 1, 2].map(|i| (0..i).find(|earlier| same(slots[*earlier], slots[i])).unwrap_or(i));
-        let (kernel, buffers) = (Arc::clone(kernel), buffers.map(|block| block.cloned()));
-        Ok(Some(Box::new(Task::Kernel(Call { kernel, buffers, first, count, scalars }))))
+        None
     }
 }
-
-/// What is left to do beside the ring, or why the command failed.
-type Executed<B> = Result<Option<Box<Task<B>>>, Status>;
 
 #[inline]
 fn run_kernel<B: Block>(
@@ -283,9 +155,9 @@ fn zero(block: &impl Block, size_bytes: usize) {
     block.lend(0, size_bytes, |bytes| bytes.fill(0));
 }
 
-/// Copies from words, in which bytes lie in little-endian order, to `offset_bytes` on.
-fn copy_in(block: &impl Block, offset_bytes: usize, size_bytes: usize, words: &[AtomicU64]) {
-    block.lend(offset_bytes, size_bytes, |target| {
+/// Copies from words, in which bytes lie in little-endian order.
+fn copy_in(part: &Part<'_, impl Block>, words: &[AtomicU64]) {
+    part.block.lend(part.offset_bytes, part.size_bytes, |target| {
         let (whole, rest) = target.as_chunks_mut::<8>();
         for (bytes, word) in whole.iter_mut().zip(words) {
             // Relaxed: the command's header was read with Acquire before.
@@ -298,9 +170,9 @@ fn copy_in(block: &impl Block, offset_bytes: usize, size_bytes: usize, words: &[
     });
 }
 
-/// Copies from `offset_bytes` on to words; a last partial word is filled up with zeros.
-fn copy_out(block: &impl Block, offset_bytes: usize, size_bytes: usize, words: &[AtomicU64]) {
-    block.lend(offset_bytes, size_bytes, |source| {
+/// Copies to words; a last partial word is filled up with zeros.
+fn copy_out(part: &Part<'_, impl Block>, words: &[AtomicU64]) {
+    part.block.lend(part.offset_bytes, part.size_bytes, |source| {
         let (whole, rest) = source.as_chunks::<8>();
         for (bytes, word) in whole.iter().zip(words) {
             // Relaxed: the completion's header is stored with Release afterwards.
