@@ -17,7 +17,7 @@ use crate::backend::CudaConfig;
 use crate::driver::{Context, DeviceAttribute, DeviceMemory, Driver, Stream};
 use crate::parameters::RECORD_BYTES;
 use crate::posted::Region;
-use crate::program::{Program, Trial};
+use crate::program::{PHASES_OF_THE_LIBRARY, Program, Trial};
 use crate::results::RESTART;
 use crate::ring::{Core, Window};
 use crate::side::{self, SIDES, Side};
@@ -192,16 +192,17 @@ impl Gpu {
         let utility = context.stream()?;
         let partials = side::reserve_partials(&context, units)?;
         let side = |number| Ok(Side::new(number, context.stream()?, units, &partials));
-        let sides = (0..SIDES).map(side).collect::<Result<_, Error>>()?;
+        let sides = (0..SIDES).map(side).collect::<Result<Vec<_>, Error>>()?;
         let idle_streams = (0..RINGS_AT_ONCE).map(|_| context.urgent_stream()).collect::<Result<_, _>>()?;
         let sample = context.allocate(RECORD_BYTES)?;
         // A copy each way, as each kernel: whatever the first one waits for is done before there is a ring.
         let pinned = context.allocate_pinned(RECORD_BYTES)?;
         utility.copy(pinned.address(), sample.address(), RECORD_BYTES)?;
         utility.copy(sample.address(), pinned.address(), RECORD_BYTES)?;
-        let graph_phases_min = cuda.graph_phases_min;
-        let trial = Trial { stream: &utility, record: &sample, ring_threads, graph_phases_min };
+        let trial = Trial { stream: &utility, record: &sample, ring_threads };
         let program = Program::of_the_library(&context, trial)?;
+        let as_graphs = || PHASES_OF_THE_LIBRARY.into_iter().filter(|phases| *phases >= cuda.graph_phases_min.max(2));
+        sides.iter().try_for_each(|side: &Side| side.prepare(&context, &program, trial, as_graphs()))?;
         // Half of what fits: the other half is left to work beside the rings.
         let limits = Limits { units, threads, ring_threads, ring_blocks: (units * program.blocks_per_unit / 2).max(1) };
         let capability = (
@@ -249,10 +250,11 @@ impl Gpu {
         // So that modules do not gather where there is always something at work.
         let drains = self.retired.lock().len() >= RETIRED_MAX;
         self.window("cuda.compile", drains, WINDOW_DEADLINE, || {
-            let (ring_threads, graph_phases_min) = (self.limits.ring_threads, self.cuda.graph_phases_min);
-            let trial = Trial { stream: &self.utility, record: &self.sample, ring_threads, graph_phases_min };
-            let program = Program::load(&self.context, image, phases, trial)?;
+            let trial = Trial { stream: &self.utility, record: &self.sample, ring_threads: self.limits.ring_threads };
+            let program = Program::load(&self.context, image, trial)?;
             program.check_occupancy(self.program.read().blocks_per_unit)?;
+            let as_graphs = || phases.iter().copied().filter(|phases| *phases >= self.cuda.graph_phases_min.max(2));
+            self.sides.iter().try_for_each(|side| side.prepare(&self.context, &program, trial, as_graphs()))?;
             let before = mem::replace(&mut *self.program.write(), program);
             self.retired.lock().push(before);
             Ok(())

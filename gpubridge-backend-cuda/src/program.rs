@@ -1,16 +1,14 @@
 //! The module that rings run: the library's kernels, or those with kernels of users' own linked to them.
 
-use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use gpubridge_abstractions::{Error, ErrorKind};
 
-use crate::driver::{Context, DeviceMemory, Function, Graph, Module, Shape, Step, Stream};
+use crate::driver::{Context, DeviceMemory, Function, Module, Shape, Step, Stream};
 use crate::parameters::RECORD_BYTES;
-use crate::side::SIDES;
 
 /// The phases that kernels of the library have which have several: see `kernels/cuda/library`.
-const PHASES_OF_THE_LIBRARY: [u32; 3] = [2, 3, 14];
+pub(crate) const PHASES_OF_THE_LIBRARY: [u32; 3] = [2, 3, 14];
 
 /// The shape of what is only tried.
 const ONE_WARP: Shape = Shape { blocks: 1, threads: 32 };
@@ -23,7 +21,6 @@ const NONE_OF_A_USER: u64 = u16::MAX as u64;
 pub(crate) struct Functions {
     pub(crate) ring: Function,
     pub(crate) beside_grid: Function,
-    pub(crate) beside_block: Function,
     pub(crate) user_grid: Function,
     pub(crate) user_block: Function,
     pub(crate) beside_finish: Function,
@@ -32,8 +29,6 @@ pub(crate) struct Functions {
 /// A module that is loaded to its last function. Loaded and dropped while no ring runs.
 #[derive(Debug)]
 pub(crate) struct Program {
-    // By whether the kernel is a user's, and its phases: one for each side. Dropped before the module.
-    graphs: BTreeMap<(bool, u32), Vec<Graph>>,
     _module: Module,
     pub(crate) functions: Functions,
     /// Blocks of the ring that a multiprocessor holds.
@@ -46,8 +41,16 @@ pub(crate) struct Trial<'a> {
     pub(crate) stream: &'a Stream,
     pub(crate) record: &'a DeviceMemory,
     pub(crate) ring_threads: u32,
-    /// From how many phases on there are graphs.
-    pub(crate) graph_phases_min: u32,
+}
+
+impl Trial<'_> {
+    /// What a graph of so many phases is made of, which each launch of it replaces.
+    pub(crate) fn phases(self, functions: Functions, phases: u32) -> Vec<Step> {
+        let arguments = |phase| [self.record.address(), NONE_OF_THE_LIBRARY, phase, 0];
+        let step = |function, phase| Step { function, shape: ONE_WARP, arguments: arguments(phase) };
+        let phases = (0..u64::from(phases)).map(|phase| step(functions.beside_grid, phase));
+        phases.chain([step(functions.beside_finish, 0)]).collect()
+    }
 }
 
 impl Program {
@@ -55,41 +58,22 @@ impl Program {
     pub(crate) fn of_the_library(context: &Arc<Context>, trial: Trial<'_>) -> Result<Self, Error> {
         let mut image = gpubridge_kernels::cuda::PTX.as_bytes().to_vec();
         image.push(0);
-        Self::load(context, &image, &BTreeSet::new(), trial)
+        Self::load(context, &image, trial)
     }
 
-    /// What this image holds, with users' kernels that have so many phases.
-    pub(crate) fn load(
-        context: &Arc<Context>,
-        image: &[u8],
-        phases_of_users: &BTreeSet<u32>,
-        trial: Trial<'_>,
-    ) -> Result<Self, Error> {
+    /// What this image holds.
+    pub(crate) fn load(context: &Arc<Context>, image: &[u8], trial: Trial<'_>) -> Result<Self, Error> {
         let module = context.load(image)?;
         let functions = Functions {
             ring: module.function(c"gpubridge_ring")?,
             beside_grid: module.function(c"gpubridge_beside_grid")?,
-            beside_block: module.function(c"gpubridge_beside_block")?,
             user_grid: module.function(c"gpubridge_user_grid")?,
             user_block: module.function(c"gpubridge_user_block")?,
             beside_finish: module.function(c"gpubridge_beside_finish")?,
         };
         let blocks_per_unit = module.blocks_per_unit(functions.ring, trial.ring_threads)?;
         warm_up(trial, functions)?;
-        let of_the_library = PHASES_OF_THE_LIBRARY.map(|phases| (false, phases));
-        let of_users = phases_of_users.iter().filter(|phases| **phases > 1).map(|phases| (true, *phases));
-        let graphs = of_the_library
-            .into_iter()
-            .chain(of_users)
-            .filter(|(_, phases)| *phases >= trial.graph_phases_min)
-            .map(|(is_user, phases)| Ok(((is_user, phases), graphs(context, trial, functions, is_user, phases)?)))
-            .collect::<Result<_, Error>>()?;
-        Ok(Self { graphs, _module: module, functions, blocks_per_unit })
-    }
-
-    /// The graph by which this side launches kernels of so many phases, if there is one.
-    pub(crate) fn graph(&self, side: usize, is_user: bool, phases: u32) -> Option<&Graph> {
-        self.graphs.get(&(is_user, phases))?.get(side)
+        Ok(Self { _module: module, functions, blocks_per_unit })
     }
 
     /// # Errors
@@ -106,33 +90,14 @@ impl Program {
     }
 }
 
-/// A graph of so many phases for each side: what is done together, or waits for another, shares none.
-fn graphs(
-    context: &Arc<Context>,
-    Trial { stream, record, .. }: Trial<'_>,
-    functions: Functions,
-    is_user: bool,
-    phases: u32,
-) -> Result<Vec<Graph>, Error> {
-    let (function, none) =
-        if is_user { (functions.user_grid, NONE_OF_A_USER) } else { (functions.beside_grid, NONE_OF_THE_LIBRARY) };
-    let step = |function, phase| Step { function, shape: ONE_WARP, arguments: [record.address(), none, phase, 0] };
-    let phases = (0..u64::from(phases)).map(|phase| step(function, phase));
-    let steps: Vec<_> = phases.chain([step(functions.beside_finish, 0)]).collect();
-    (0..SIDES).map(|_| Graph::new(context, &steps, stream)).collect()
-}
-
 /// Launches each kernel that is launched under a running ring once before there is one: whatever a first launch still waits
 /// for is done then.
 fn warm_up(Trial { stream, record, .. }: Trial<'_>, functions: Functions) -> Result<(), Error> {
     stream.zero(record.address(), RECORD_BYTES)?;
-    for (of_block, of_grid, none) in [
-        (functions.beside_block, functions.beside_grid, NONE_OF_THE_LIBRARY),
-        (functions.user_block, functions.user_grid, NONE_OF_A_USER),
-    ] {
-        stream.launch(of_block, ONE_WARP, false, [&[record.address()], &[none]])?;
+    for (of_grid, none) in [(functions.beside_grid, NONE_OF_THE_LIBRARY), (functions.user_grid, NONE_OF_A_USER)] {
         stream.launch(of_grid, ONE_WARP, false, [&[record.address()], &[none], &[0], &[0]])?;
     }
+    stream.launch(functions.user_block, ONE_WARP, false, [&[record.address()], &[NONE_OF_A_USER]])?;
     stream.launch(functions.beside_finish, ONE_WARP, false, [&[record.address()]])?;
     stream.wait()
 }

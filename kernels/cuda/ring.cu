@@ -5,20 +5,10 @@
 namespace gb {
 
 constexpr u32 RING_THREADS_MAX = (EXECUTORS_MAX + 1) * WARP;
+// Of a grid's block. Told the 256 that there are, ptxas spills for the sake of occupancy.
 constexpr u32 BESIDE_THREADS_MAX = 1024;
 
-// A kernel of the library, run beside the ring by a block, or by a grid in this phase.
-struct ByBlock {
-    const Block &team;
-    const Call &call;
-    Answer &answer;
-
-    template <class Kernel>
-    GB_MEMBER void operator()(Kernel) {
-        if constexpr (Kernel::PHASES == 0) Kernel::run(team, call, answer);
-    }
-};
-
+// A kernel of the library, run beside the ring by a grid in this phase.
 struct ByGrid {
     u32 phase;
     const Grid &team;
@@ -93,20 +83,6 @@ GB_KERNEL(gb::BESIDE_THREADS_MAX) gpubridge_beside_grid(gb::Record *record, gb::
     if (variant == COPY_OUT) return copy(team, chunk, bytes, call.output.count);
     ByGrid by_grid{phase, team, call, answer};
     with_kernel(variant, by_grid);
-    if (team.rank() == 0) record->answer_bytes = answer.bytes;
-}
-
-// Any other kernel, by the one block of the launch.
-GB_KERNEL(gb::BESIDE_THREADS_MAX) gpubridge_beside_block(gb::Record *record, gb::u32 variant) {
-    using namespace gb;
-    using Scratch = u64[WARP];
-    GB_SHARED(Scratch, scratch);
-    note_start(record);
-    Block team{scratch};
-    Answer answer{record->answer, 0, team.rank() == 0, false};
-    Call call = record->call;
-    ByBlock by_block{team, call, answer};
-    with_kernel(variant, by_block);
     if (team.rank() == 0) record->answer_bytes = answer.bytes;
 }
 

@@ -19,6 +19,9 @@ pub const RING_THREADS_MAX: u32 = 512;
 /// The most registers of a thread that a kernel may use which is called in the ring.
 pub const RING_REGISTERS_MAX: u32 = 128;
 
+/// Words that each block of a grid keeps from phase to phase.
+pub const PARTIALS: u64 = 16;
+
 /// The most phases of a kernel that a grid runs.
 pub const PHASES_MAX: u32 = 15;
 
@@ -117,5 +120,16 @@ impl CudaKernel {
 impl fmt::Debug for CudaKernel {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("CudaKernel").field("phases", &self.phases).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_header_says_the_same() {
+        let team = include_str!("../cuda/team.cuh");
+        assert!(team.contains(&format!("constexpr u32 PARTIALS = {PARTIALS};")));
     }
 }

@@ -3,20 +3,24 @@
 use std::array;
 use std::time::Instant;
 
-use gpubridge_abstractions::{DeviceSlot, Status};
+use gpubridge_abstractions::{DeviceSlot, Opcode, Status};
 use gpubridge_backend_cuda::CudaConfig;
-use gpubridge_kernels::id::{FILL, MEAN_VARIANCE, SUM};
+use gpubridge_kernels::id::{FILL, MEAN_VARIANCE, SUM, TOP_K};
 use gpubridge_kernels::library;
 use serde_json::json;
 
-use crate::lane::{Rig, compute};
+use crate::lane::{Rig, SpinningLane, compute, transfer};
 use crate::{Done, tell};
 
 const GRAIN: u32 = 3;
 const INPUT: f32 = 3.0;
-/// In slots 0 and 1, with the kernels that are launched of each: its phases, and what tells its executor.
-const KERNELS: [(&str, u32); 2] = [("sum", 3), ("mean_variance", 4)];
-const FILL_SLOT: u16 = 2;
+/// In slots 0 to 2, with the kernels that are launched of each: its phases, and what tells its executor.
+const KERNELS: [(&str, u32); 3] = [("sum", 3), ("mean_variance", 4), ("top_k", 15)];
+const FILL_SLOT: u16 = 3;
+/// Of `top_k`.
+const K: u32 = 16;
+/// The slot of its output.
+const FOUND: u32 = 9;
 /// From how many phases on there is a graph: always, and never.
 const GRAPHS: [u32; 2] = [2, u32::MAX];
 
@@ -25,12 +29,14 @@ pub fn run(rounds: u64, elements_max: u64) -> Done {
     let rig = |graph_phases_min| {
         let mut config = CudaConfig::default();
         config.graph_phases_min = graph_phases_min;
-        Rig::with_config(1, library(), config, &[SUM.into(), MEAN_VARIANCE.into(), FILL.into()])
+        Rig::with_config(1, library(), config, &[SUM.into(), MEAN_VARIANCE.into(), TOP_K.into(), FILL.into()])
     };
     let [with, without] = GRAPHS.map(rig);
     let rigs = [with?, without?];
     let mut lanes = array::from_fn::<_, 2, _>(|i| rigs[i].lane(0));
     let mut right = true;
+    let [first, second] = array::from_fn(|i| rigs[i].bound(&mut lanes[i], FOUND, GRAIN, 8 * u64::from(K)));
+    let outputs = [first?, second?];
     // The least that goes beside the ring, and what takes the device longer than all launches.
     let counts = [70_000_u32, 1 << 20, 1 << 26].into_iter().filter(|&count| u64::from(count) <= elements_max);
     for (index, count) in (0..).zip(counts) {
@@ -41,16 +47,27 @@ pub fn run(rounds: u64, elements_max: u64) -> Done {
             right &= lane.call(&fill, &[], &mut []).status == Status::Ok;
         }
         for (slot, (name, launches)) in (0..).zip(KERNELS) {
-            let expected = if name == "sum" { (f64::from(count) * f64::from(INPUT)) as f32 } else { INPUT };
+            // The sum; the mean, with its variance, none, in the upper half.
+            let expected = match name {
+                "sum" => ((f64::from(count) * f64::from(INPUT)) as f32).to_bits(),
+                "mean_variance" => INPUT.to_bits(),
+                _ => 0,
+            };
             let mut times = [const { Vec::new() }; 2];
             for _ in 0..rounds {
-                for ((lane, input), times) in lanes.iter_mut().zip(&inputs).zip(&mut times) {
-                    let command = compute(slot, GRAIN, input.slot, DeviceSlot::NONE, 0, 0.0);
+                for (i, times) in times.iter_mut().enumerate() {
+                    let (lane, input, output) = (&mut lanes[i], inputs[i].slot, outputs[i].slot);
+                    let (output, k) = if name == "top_k" { (output, K) } else { (DeviceSlot::NONE, 0) };
+                    let command = compute(slot, GRAIN, input, output, 0, f32::from_bits(k));
                     let since = Instant::now();
                     let answer = lane.call(&command, &[], &mut []);
                     times.push(since.elapsed().as_secs_f64() * 1e6);
-                    // The mean's variance, in the upper half, is none.
-                    right &= answer.status == Status::Ok && answer.payload[0] == u64::from(expected.to_bits());
+                    right &= answer.status == Status::Ok && answer.payload[0] == u64::from(expected);
+                }
+            }
+            if name == "top_k" {
+                for (lane, output) in lanes.iter_mut().zip(&outputs) {
+                    right &= found_first(lane, output.slot);
                 }
             }
             let [graph, one_by_one] = times.map(|mut times| {
@@ -65,4 +82,13 @@ pub fn run(rounds: u64, elements_max: u64) -> Done {
         }
     }
     Ok(right)
+}
+
+/// Whether the largest of equal elements are the first ones.
+fn found_first(lane: &mut SpinningLane, output: DeviceSlot) -> bool {
+    let mut found = [0; 8 * K as usize];
+    let read = transfer(Opcode::Read, GRAIN, output, 0, found.len() as u32);
+    let is_read = lane.call(&read, &[], &mut found).status == Status::Ok;
+    let found = found.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes));
+    is_read && found.eq([INPUT.to_bits(); K as usize].into_iter().chain(0..K))
 }

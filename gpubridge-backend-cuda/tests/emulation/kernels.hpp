@@ -12,8 +12,8 @@
 #if __has_include("ring.cu")
 #include "ring.cu"
 #define EMULATED_KERNEL_TABLE                                                                                                  \
-    KERNEL(gpubridge_ring), KERNEL(gpubridge_beside_grid), KERNEL(gpubridge_beside_block), KERNEL(gpubridge_beside_finish),          \
-        KERNEL(gpubridge_user_grid), KERNEL(gpubridge_user_block)
+    KERNEL(gpubridge_ring), KERNEL(gpubridge_beside_grid), KERNEL(gpubridge_beside_finish), KERNEL(gpubridge_user_grid),          \
+        KERNEL(gpubridge_user_block)
 #else
 #define EMULATED_KERNEL_TABLE
 #endif

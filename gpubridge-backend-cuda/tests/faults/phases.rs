@@ -8,7 +8,7 @@ use gpubridge_abstractions::{
     Backend, Completion, Device, DeviceIndex, DeviceSlot, MemoryType, RingConfig, Scalars, Status,
 };
 use gpubridge_backend_cuda::CudaConfig;
-use gpubridge_kernels::id::{DOT, HISTOGRAM, INCLUSIVE_SCAN, MEAN_VARIANCE, MIN_MAX, SUM};
+use gpubridge_kernels::id::{DOT, HISTOGRAM, INCLUSIVE_SCAN, MEAN_VARIANCE, MIN_MAX, SUM, TOP_K};
 use ringkernel_tests::lane::{Bench, GRAIN, compute};
 
 use crate::device::{MIB, backend, calls, eventually};
@@ -51,7 +51,8 @@ fn one_by_one_and_as_a_graph(folder: &Path) -> End {
     let mean = sum / f64::from(COUNT);
     let variance = inputs.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / f64::from(COUNT);
     // With the phases that each of them has.
-    let kernels = [(SUM, 2), (DOT, 2), (MIN_MAX, 2), (HISTOGRAM, 2), (INCLUSIVE_SCAN, 2), (MEAN_VARIANCE, 3)];
+    let kernels =
+        [(SUM, 2), (DOT, 2), (MIN_MAX, 2), (HISTOGRAM, 2), (MEAN_VARIANCE, 3), (TOP_K, 14), (INCLUSIVE_SCAN, 2)];
     for graph_phases_min in [2, 3, u32::MAX] {
         let device = open(graph_phases_min);
         let mut bench = Bench::with_kernels(device, RING, &kernels.map(|(kernel, _)| kernel.into()));
@@ -61,12 +62,13 @@ fn one_by_one_and_as_a_graph(folder: &Path) -> End {
         for (slot, (kernel, phases)) in (0..).zip(kernels) {
             let (operand, to) = match kernel {
                 DOT => (input, NONE),
-                HISTOGRAM | INCLUSIVE_SCAN => (NONE, output),
+                HISTOGRAM | INCLUSIVE_SCAN | TOP_K => (NONE, output),
                 _ => (NONE, NONE),
             };
             let launched = [count("cuLaunchKernel"), count("cuGraphLaunch")];
             // For the histogram: seven bins, a number in each.
-            let scalars = [0.5_f32.to_bits(), 7.5_f32.to_bits(), 7].into_iter().enumerate();
+            let scalars = if kernel == TOP_K { [9, 0, 0] } else { [0.5_f32.to_bits(), 7.5_f32.to_bits(), 7] };
+            let scalars = scalars.into_iter().enumerate();
             let scalars = scalars.fold(Scalars::default(), |scalars, (i, bits)| scalars.with_bits(i, bits));
             let got = floats(bench.lane.run(&compute(slot, [input, operand, to], COUNT, scalars)));
             let expected = match kernel {
@@ -80,6 +82,13 @@ fn one_by_one_and_as_a_graph(folder: &Path) -> End {
             if kernel == HISTOGRAM {
                 let bins = bench.lane.read_all(output, 28);
                 assert!(bins.as_chunks().0.iter().all(|bin| u32::from_le_bytes(*bin) == COUNT / 7));
+            }
+            if kernel == TOP_K {
+                let found = bench.lane.read_all(output, 72);
+                let found: Vec<u32> = found.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes)).collect();
+                let indices = (6..).step_by(7).take(9);
+                let expected: Vec<u32> = [7_f32.to_bits(); 9].into_iter().chain(indices).collect();
+                assert_eq!(found, expected, "graphs from {graph_phases_min} phases on");
             }
             // One by one, the last launch is what tells the executor. A call may be noted after what it launched was seen.
             let [kernels, graphs] = if phases >= graph_phases_min { [0, 1] } else { [phases as usize + 1, 0] };

@@ -31,7 +31,8 @@ constexpr u32 OF_U32 = Kernel::ID << 2 | U32;
 struct Traits {
     u32 buffers;
     bool in_place;
-    // In how many launches all threads of a grid work on it beside the ring; 0: one block does.
+    // In how many launches all threads of a grid work on it beside the ring. With 0 it never leaves the ring, or is a user's, which
+    // one block runs then.
     u32 phases;
     u64 in_ring_up_to;
 };

@@ -14,10 +14,11 @@ struct TopK {
     static constexpr bool IN_PLACE = false;
     static constexpr u64 IN_RING_UP_TO = UP_TO_64_KI;
     static constexpr u32 PHASES = 14;
+    static constexpr u64 K_MAX = 1 << 20;
 
     GB_MEMBER static bool check(const Call &call) {
         u64 k = call.scalars.bits(0);
-        return k >= 1 && k <= call.count && call.count <= 1ull << 32 && call.count <= call.input.count &&
+        return k >= 1 && k <= K_MAX && k <= call.count && call.count <= 1ull << 32 && call.count <= call.input.count &&
                2 * k <= call.output.count;
     }
 

@@ -1,6 +1,7 @@
 //! `top_k`: the `k` largest elements in descending order, and where they lie.
 //!
-//! - scalars: `k`, u32, from 1 to `count`; `count` at most 2³², since indices are u32
+//! - scalars: `k`, u32, from 1 to `count`, at most 2²⁰: more is sorting, which one block of a GPU would be at for seconds;
+//!   `count` at most 2³², since indices are u32
 //! - writes: `2 k` elements of output: `k` values, to the bit as in input, then their `k` indices, u32
 
 use std::cell::Cell;
@@ -19,6 +20,9 @@ use crate::{Answer, Invocation, Kernel};
 /// - **special-values**: Of equal elements the one with the lowest index comes first. +0.0 ranks above -0.0, and NaN
 ///   below all numbers, every NaN equal to every other.
 pub const TOP_K: KernelId = KernelId(12);
+
+/// The largest k.
+const K_MAX: u64 = 1 << 20;
 
 pub(super) fn kernel() -> Kernel {
     let declaration = KernelDeclaration {
@@ -48,6 +52,7 @@ fn check(shape: &CallShape) -> Result<(), &'static str> {
     let [input, _, output] = shape.elements;
     require(k(shape) >= 1, "k is 0")?;
     require(k(shape) <= shape.count, "k is larger than count")?;
+    require(k(shape) <= K_MAX, "k is larger than 1048576")?;
     require(shape.count <= 1 << 32, "count exceeds 2^32, beyond which indices have no u32")?;
     require(shape.count <= input, INPUT_SHORT)?;
     require(2 * k(shape) <= output, OUTPUT_SHORT)

@@ -1,10 +1,12 @@
 //! inclusive_scan, histogram, top_k.
 
 use fastrand::Rng;
-use gpubridge_abstractions::KernelSpec;
+use gpubridge_abstractions::{CallShape, KernelSpec, Scalars};
 use gpubridge_kernels::{Element, id};
 
-use crate::call::{CANARY, Call, INPUT, OUTPUT, Random, SIZES, assert_rounded_once, assert_same, random, special};
+use crate::call::{
+    CANARY, Call, INPUT, LIBRARY, OUTPUT, Random, SIZES, assert_rounded_once, assert_same, random, special,
+};
 
 #[test]
 fn scan_of_floats_is_the_running_sum() {
@@ -181,4 +183,10 @@ fn top_k_ranks_what_is_no_common_number() {
     let call = |k: u32| Call::new(id::TOP_K).input(&[1f32; 9]).output(10).scalar(k);
     assert!(call(0).try_run().is_err() && call(6).try_run().is_err() && call(5).try_run().is_ok());
     assert!(call(5).count(4).try_run().is_err());
+    let check = LIBRARY.find(id::TOP_K).expect("registered").declaration.check;
+    let of = |k: u32| {
+        let (elements, scalars) = ([1 << 22, 0, 1 << 23], Scalars::default().with_bits(0, k));
+        check(&CallShape { elements, count: 1 << 22, scalars, constants: [0; 2] })
+    };
+    assert_eq!((of(1 << 20), of((1 << 20) + 1)), (Ok(()), Err("k is larger than 1048576")));
 }
