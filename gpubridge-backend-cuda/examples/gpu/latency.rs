@@ -2,6 +2,7 @@
 //! lanes are worth it.
 
 use std::collections::VecDeque;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{Command, DeviceSlot, Opcode, PAYLOAD_WORDS, Status};
@@ -16,9 +17,14 @@ use crate::lane::{Rig, SpinningLane, compute, transfer};
 use crate::{DEVICE, Done, tell};
 
 const IN_FLIGHT: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
-const LANES: [u32; 4] = [1, 2, 4, 8];
+/// Each with a thread for two of them, so that the host is not what saturates first.
+const LANES: [u32; 7] = [1, 2, 4, 8, 16, 32, 64];
 const SUM_SLOT: u16 = 0;
 const GRAIN: u32 = 1;
+/// What counts as the best rate: this part of it.
+const NEARLY: f64 = 0.95;
+/// What is written before it is added up.
+const ELEMENTS: usize = 1024;
 
 /// Each figure for so many seconds.
 pub fn run(seconds: u64) -> Done {
@@ -28,19 +34,21 @@ pub fn run(seconds: u64) -> Done {
     let mut alone = histogram();
     let since = Instant::now();
     while since.elapsed() < span / 4 {
-        let (took, done) = timed(|| launches.launch_and_wait());
+        let (took, done) = timed(|| launches.launch_and_wait(1));
         done?;
         note(&mut alone, took);
     }
     let rig = Rig::new(1, &[SUM.into()])?;
     let mut lane = rig.lane(0);
-    let input = rig.bound(&mut lane, 0, GRAIN, 16)?;
+    let input = rig.bound(&mut lane, 0, GRAIN, 4 * ELEMENTS as u64)?;
     let mut pinned = CudaConfig::default();
     pinned.posts_commands = false;
     let pinned = Rig::with_config(1, library(), pinned, &[])?;
     let mut pinned_lane = pinned.lane(0);
     let mut correct = true;
-    let [mut echo, mut pinned_echo, mut sum, mut launch, mut written] = std::array::from_fn(|_| histogram());
+    let [mut echo, mut pinned_echo, mut sum, mut launch, mut graph, mut posted, mut written] =
+        std::array::from_fn(|_| histogram());
+    let mut bytes = vec![0; 4 * ELEMENTS];
     let since = Instant::now();
     for round in 0_u64.. {
         if since.elapsed() >= span * 2 {
@@ -52,47 +60,86 @@ pub fn run(seconds: u64) -> Done {
             correct &= answer.payload == payload;
             note(times, took);
         }
-        let numbers = [round as f32, 1.0, 2.0, 3.0].map(|number| number % 4096.0);
-        let bytes: Vec<u8> = numbers.iter().flat_map(|number| number.to_le_bytes()).collect();
-        let (took, answer) = timed(|| lane.call(&transfer(Opcode::Write, GRAIN, input.slot, 0, 16), &bytes, &mut []));
-        correct &= answer.status == Status::Ok;
-        note(&mut written, took);
+        // Small whole numbers: their sum is exact.
+        let numbers = (round..).take(ELEMENTS).map(|number| (number % 4096) as f32);
+        let expected = numbers.clone().sum::<f32>().to_bits();
+        bytes.as_chunks_mut().0.iter_mut().zip(numbers).for_each(|(four, number)| *four = number.to_le_bytes());
+        let write = transfer(Opcode::Write, GRAIN, input.slot, 0, bytes.len() as u32);
+        let add_up = compute(SUM_SLOT, GRAIN, input.slot, DeviceSlot::NONE, 0, 0.0);
+        let since = Instant::now();
+        let mut write = lane.submit(&write, &bytes);
+        note(&mut posted, since.elapsed());
+        // Read by a kernel in the ring from where the device has it.
+        let checksum = lane.call(&add_up, &[], &mut []);
+        note(&mut written, since.elapsed());
+        correct &= checksum.payload[0] == u64::from(expected);
+        correct &= lane.wait(&mut write, &mut []).status == Status::Ok;
         let command = compute(SUM_SLOT, GRAIN, input.slot, DeviceSlot::NONE, 0, 0.0);
         let (took, answer) = timed(|| lane.call(&command, &[], &mut []));
-        correct &= answer.payload[0] == u64::from(numbers.iter().sum::<f32>().to_bits());
+        correct &= answer.payload[0] == u64::from(expected);
         note(&mut sum, took);
-        let (took, done) = timed(|| launches.launch_and_wait());
+        let (took, done) = timed(|| launches.launch_and_wait(1));
         done?;
         note(&mut launch, took);
+        let (took, done) = timed(|| launches.launch_graph_and_wait());
+        done?;
+        note(&mut graph, took);
     }
     for (name, times) in [
         ("ring: echo, commands posted to device memory if the probe says so", &echo),
         ("ring: echo, commands in page-locked memory", &pinned_echo),
-        ("ring: write of 16 B, complete", &written),
-        ("ring: sum of what was written before", &sum),
+        ("ring: write of 4 KiB, posted", &posted),
+        ("ring: write of 4 KiB, complete: a kernel in the ring has answered its checksum", &written),
+        ("ring: sum of 4 KiB", &sum),
         ("launch + synchronize, beside the ring", &launch),
+        ("graph launch + synchronize, beside the ring", &graph),
         ("launch + synchronize, without a ring", &alone),
     ] {
         tell(&json!({"step": "latency", "name": name, "ns": quantiles(times), "rounds": times.len()}));
     }
-    for (name, launch) in [("beside the ring", &launch), ("without a ring", &alone)] {
-        let ratio = launch.value_at_quantile(0.5) as f64 / sum.value_at_quantile(0.5) as f64;
-        let name = format!("launch + synchronize, {name} / ring: sum, p50");
-        tell(&json!({"step": "latency", "name": name, "ratio": ratio}));
+    for (name, launch) in [
+        ("launch + synchronize, beside the ring", &launch),
+        ("graph launch + synchronize, beside the ring", &graph),
+        ("launch + synchronize, without a ring", &alone),
+    ] {
+        for (of, ring) in [("echo", &echo), ("sum of 4 KiB", &sum)] {
+            let ratio = launch.value_at_quantile(0.5) as f64 / ring.value_at_quantile(0.5) as f64;
+            tell(&json!({"step": "latency", "name": format!("{name} / ring: {of}, p50"), "ratio": ratio}));
+        }
     }
     for depth in IN_FLIGHT {
         let (rate, right) = pipelined(std::slice::from_mut(&mut lane), depth, span / 4);
         correct &= right;
         tell(&json!({"step": "latency", "name": "echo, in flight", "in_flight": depth, "per_second": rate}));
+        let (mut launched, since) = (0, Instant::now());
+        while since.elapsed() < span / 4 {
+            launches.launch_and_wait(depth)?;
+            launched += depth;
+        }
+        let rate = launched as f64 / since.elapsed().as_secs_f64();
+        tell(&json!({"step": "latency", "name": "launch, in flight", "in_flight": depth, "per_second": rate}));
     }
     drop((lane, input, rig, pinned_lane, pinned));
+    let mut rates = Vec::new();
     for lanes in LANES {
         let rig = Rig::new(lanes, &[])?;
         let mut taken: Vec<_> = (0..lanes).map(|lane| rig.lane(lane)).collect();
-        let (rate, right) = pipelined(&mut taken, 256, span / 4);
-        correct &= right;
-        tell(&json!({"step": "latency", "name": "echo, 256 in flight per lane", "lanes": lanes, "per_second": rate}));
+        let rates_of_threads: Vec<_> = thread::scope(|scope| {
+            let two = taken.chunks_mut(2).map(|two| scope.spawn(|| pipelined(two, 256, span / 4)));
+            let threads: Vec<_> = two.collect();
+            threads.into_iter().map(|thread| thread.join().expect("a thread that submits ends")).collect()
+        });
+        let rate = rates_of_threads.iter().map(|(rate, _)| rate).sum::<f64>();
+        correct &= rates_of_threads.iter().all(|(_, right)| *right);
+        tell(&json!({
+            "step": "latency", "name": "echo, 256 in flight per lane", "lanes": lanes, "threads": lanes.div_ceil(2),
+            "per_second": rate,
+        }));
+        rates.push((lanes, rate));
     }
+    let best = rates.iter().map(|(_, rate)| *rate).fold(0.0, f64::max);
+    let saturates = rates.iter().find(|(_, rate)| *rate >= best * NEARLY).map(|(lanes, _)| *lanes);
+    tell(&json!({"step": "latency", "name": "lanes from which on the rate rises no more", "lanes": saturates}));
     Ok(correct)
 }
 

@@ -12,6 +12,7 @@ mod lane;
 mod latency;
 mod markdown;
 mod phases;
+mod placement;
 mod rows;
 
 use std::env;
@@ -22,10 +23,12 @@ use gpubridge_backend_cuda::probe;
 use serde_json::{Value, json};
 
 const USAGE: &str = "gpu probe | latency [SECONDS] | coherence [ROUNDS] | beside [MEGABYTES] | bulk [MEGABYTES] | \
-                     phases [ROUNDS [ELEMENTS]] | kernels [COUNT] | hazards [SECONDS] | hazard NAME | drill | rows EVENTS KEYS | \
+                     phases [ROUNDS [ELEMENTS]] | placement [ROUNDS] | kernels [COUNT] | hazards [SECONDS] | hazard NAME | drill | rows EVENTS KEYS | \
                      compile MAJOR.MINOR FILE | markdown FILE";
 
 fn main() {
+    // As the `gpubridge` program has it: what is measured here is to be so there.
+    gpubridge_backend_cuda::request_eager_loading();
     let words: Vec<String> = env::args().skip(1).collect();
     let nth = |n: usize, default: u64| words.get(n).map_or(Ok(default), |word| word.parse());
     let number = |default| nth(1, default);
@@ -36,6 +39,7 @@ fn main() {
         Some("beside") => number(256).map_err(Into::into).and_then(beside::run),
         Some("bulk") => number(256).map_err(Into::into).and_then(bulk::run),
         Some("phases") => number(1000).map_err(Into::into).and_then(|rounds| phases::run(rounds, nth(2, 1 << 26)?)),
+        Some("placement") => number(200).map_err(Into::into).and_then(placement::run),
         Some("hazards") => number(5).map_err(Into::into).and_then(hazards::run_all),
         Some("kernels") => number(100).map_err(Into::into).and_then(kernels::run),
         Some("drill") => drill::run(),

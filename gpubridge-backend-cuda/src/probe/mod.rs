@@ -3,6 +3,7 @@
 
 mod hazards;
 
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -12,7 +13,7 @@ use gpubridge_abstractions::{
 };
 use gpubridge_kernels::KernelLibrary;
 
-use crate::driver::{DeviceAttribute as Attribute, Driver, Stream};
+use crate::driver::{DeviceAttribute as Attribute, Driver, Graph, Step, Stream};
 use crate::gpu::{Gpu, Part};
 use crate::heap::Kind;
 use crate::parameters::RECORD_BYTES;
@@ -49,6 +50,18 @@ pub fn attributes(index: DeviceIndex) -> Result<Vec<(&'static str, String)>, Err
     });
     let gpu = Gpu::open(driver, index.0, CudaConfig::default())?;
     let posting = gpu.region.as_ref().map_or_else(|why| format!("no: {why}"), |_| "yes".into());
+    let place = |attribute| device.attribute(attribute).unwrap_or_default();
+    let (domain, bus, slot) = (
+        place(Attribute::CU_DEVICE_ATTRIBUTE_PCI_DOMAIN_ID),
+        place(Attribute::CU_DEVICE_ATTRIBUTE_PCI_BUS_ID),
+        place(Attribute::CU_DEVICE_ATTRIBUTE_PCI_DEVICE_ID),
+    );
+    // As Linux shows it; what a machine hides says so.
+    let pci = |file: &str| {
+        let path = format!("/sys/bus/pci/devices/{domain:04x}:{bus:02x}:{slot:02x}.0/{file}");
+        fs::read_to_string(&path).map_or_else(|error| format!("{path}: {error}"), |text| text.trim().to_owned())
+    };
+    let loading = if driver.loads_eagerly()? { "with their module" } else { "when they are first used" };
     let gdrdrv = if Path::new("/dev/gdrdrv").exists() { "there, not used" } else { "not there" };
     let limits = [
         ("driver, CUDA", driver.version()?.to_string()),
@@ -57,6 +70,11 @@ pub fn attributes(index: DeviceIndex) -> Result<Vec<(&'static str, String)>, Err
         ("blocks of rings on the device at once", gpu.limits.ring_blocks.to_string()),
         ("commands posted to device memory, by DMA-BUF", posting),
         ("another way to device memory, gdrdrv", gdrdrv.into()),
+        ("another way to device memory, an export by Vulkan", "not tried".into()),
+        ("NUMA node", pci("numa_node")),
+        // A range a line: the second one that is not empty is what the host reaches the memory through.
+        ("BARs: first byte, last byte, flags", pci("resource").lines().take(6).collect::<Vec<_>>().join("; ")),
+        ("functions are loaded", loading.into()),
     ];
     Ok(values.into_iter().chain(limits).collect())
 }
@@ -76,10 +94,11 @@ pub fn compile(
     users::compile_source(name, source, capability, spec, 0, function)
 }
 
-/// The way without a ring: a kernel of one thread is launched, and waited for.
+/// The ways without a ring: a kernel of one warp is launched, by itself or as a graph, and waited for.
 #[derive(Debug)]
 pub struct Launches {
     gpu: Arc<Gpu>,
+    graph: Graph,
     stream: Stream,
     record: Part,
 }
@@ -93,18 +112,31 @@ impl Launches {
         let gpu = Gpu::open(Driver::load()?, index.0, CudaConfig::default())?;
         let stream = gpu.context.stream()?;
         let record = gpu.take(Kind::Device, RECORD_BYTES)?;
-        Ok(Self { gpu, stream, record })
+        let graph = Graph::new(&gpu.context, &[Self::step(&gpu, &record)], &stream)?;
+        Ok(Self { gpu, graph, stream, record })
     }
 
-    /// Launches and waits, once.
+    fn step(gpu: &Gpu, record: &Part) -> Step {
+        let function = gpu.with_program(|program| program.functions.beside_finish);
+        Step { function, shape: hazards::ONE_WARP, arguments: [record.address(), 0, 0, 0] }
+    }
+
+    /// Launches so many times, one behind the other, and waits once.
     ///
     /// # Errors
     /// When the driver fails.
-    pub fn launch_and_wait(&self) -> Result<(), Error> {
-        let record = [self.record.address()];
-        self.gpu.with_program(|program| {
-            self.stream.launch(program.functions.beside_finish, hazards::ONE_WARP, false, [&record])
-        })?;
+    pub fn launch_and_wait(&self, times: usize) -> Result<(), Error> {
+        let Step { function, shape, arguments: [record, ..] } = Self::step(&self.gpu, &self.record);
+        (0..times).try_for_each(|_| self.stream.launch(function, shape, false, [&[record]]))?;
+        self.stream.wait()
+    }
+
+    /// Launches a graph of the one kernel, with its argument set anew, and waits.
+    ///
+    /// # Errors
+    /// When the driver fails.
+    pub fn launch_graph_and_wait(&self) -> Result<(), Error> {
+        self.graph.launch([Self::step(&self.gpu, &self.record)].into_iter(), &self.stream)?;
         self.stream.wait()
     }
 }

@@ -5,7 +5,7 @@ use std::{panic, thread};
 
 use gpubridge::kernels::{KernelLibrary, library};
 use gpubridge::runtime::{AUTO, BackendRegistry};
-use gpubridge::{Backend, DeviceKind, NullBackend};
+use gpubridge::{Backend, DeviceIndex, DeviceKind, NullBackend};
 use ringkernel_tests::{Case, REQUIRE_VARIABLE, Report, Suite, capability_table};
 
 use super::cli::{ConformanceArgs, Format};
@@ -25,7 +25,9 @@ pub fn run(args: &ConformanceArgs) -> Result<(), Error> {
     keep_panics_of_cases_quiet();
     let suites = args.backend.iter().map(|name| suite(name)).collect::<Result<Vec<_>, _>>()?;
     let mut reports = Vec::new();
-    for suite in suites {
+    for (suite, backend) in suites {
+        // What takes long to open stays open from case to case; what keeps it from opening is for the cases to say.
+        let _open = backend.open(DeviceIndex(0));
         reports.push(run_one(&suite, wanted, args.format)?);
     }
     match args.format {
@@ -88,20 +90,20 @@ fn registry(library: KernelLibrary) -> BackendRegistry {
     registry
 }
 
-fn suite(name: &str) -> Result<Suite, EngineError> {
+fn suite(name: &str) -> Result<(Suite, Arc<dyn Backend>), EngineError> {
     let find = |name: &str| registry(library()).backend(name).cloned().map_err(EngineError::Backend);
     let backend = if name == AUTO { engine::select(AUTO)?.backend } else { find(name)? };
     // Kernels' twins run on the host: a device that is the host's processor can be given the suite's own.
     let runs_twins = backend.devices().is_ok_and(|devices| devices.iter().any(|device| device.kind == DeviceKind::Cpu));
     let name = backend.name().to_owned();
-    let suite = Suite::new(backend);
+    let suite = Suite::new(Arc::clone(&backend));
     if !runs_twins {
-        return Ok(suite);
+        return Ok((suite, backend));
     }
     let anew = move |library| -> Arc<dyn Backend> {
         Arc::clone(registry(library).backend(&name).expect("it was found before"))
     };
-    Ok(suite.running_twins(anew))
+    Ok((suite.running_twins(anew), backend))
 }
 
 fn json(reports: &[Report]) -> String {

@@ -52,6 +52,8 @@ macro_rules! raw_call {
     }};
 }
 
+mod compound;
+
 /// All of them, the harmless ones first.
 pub const HAZARDS: &[Hazard] = &[
     Hazard { name: "cuStreamQuery", call: |s| not_ready_is_fine(raw_call!(raw::cuStreamQuery(s.stream))) },
@@ -200,6 +202,13 @@ pub const HAZARDS: &[Hazard] = &[
             )
         },
     },
+    Hazard { name: "cuLinkCreate, add the ring's PTX, complete, destroy", call: compound::link },
+    Hazard { name: "nvrtcCompileProgram", call: compound::compile },
+    Hazard { name: "cuMemPoolCreate, cuMemAllocFromPoolAsync, cuMemFreeAsync, trim, destroy", call: compound::pool },
+    Hazard {
+        name: "cuMemAddressReserve, create, map, set access, unmap, release, free",
+        call: compound::virtual_memory,
+    },
     Hazard { name: "cuGraphExecKernelNodeSetParams, launch, while launched, 100 times", call: launch_graph },
     Hazard {
         name: "cuMemGetHandleForAddressRange",
@@ -218,6 +227,7 @@ pub const HAZARDS: &[Hazard] = &[
         },
     },
     Hazard { name: "cuLaunchKernel, the null stream", call: |s| launch(s, ptr::null_mut()) },
+    Hazard { name: "cuCtxCreate, launch there, synchronize, destroy", call: compound::second_context },
     Hazard { name: "cuCtxSynchronize", call: |_| raw_call!(raw::cuCtxSynchronize()) },
 ];
 
