@@ -1,4 +1,4 @@
-//! The one module that names cudarc: the few calls of CUDA's driver that the backend makes, as safe functions.
+//! The one file that names cudarc: the few calls of CUDA's driver that the backend makes, as safe functions.
 //!
 //! Every call goes through a [`Context`], which makes itself current in the calling thread, and is refused once the device is
 //! lost: after a fault nothing of a context can be trusted, not even freeing. What is dropped then is left to the process's
@@ -17,7 +17,9 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+// For the modules below as well.
 use cudarc::driver::sys::{self, CUdevice_attribute_enum as Attribute, CUresult};
+use cudarc::nvrtc::sys as compiler;
 use gpubridge_abstractions::{Error, ErrorKind};
 
 use crate::process;

@@ -9,7 +9,7 @@ namespace gb {
 // Four slots are read by one load of the warp, and so many loads are under way at once: up to 32 slots per look.
 constexpr u32 LOADS = 8;
 constexpr u32 SLOTS_PER_LOAD = WARP / SLOT_WORDS;
-// Looks between two beats of the heart: well below a millisecond, idle or not.
+// Looks between two beats of the heart: below a millisecond with few lanes, a few with the most that a block may have.
 constexpr u32 LOOKS_PER_BEAT = 128;
 // Looks in vain after which a block ends that ends by itself: a few milliseconds.
 constexpr u32 LOOKS_IN_VAIN_MAX = 1024;

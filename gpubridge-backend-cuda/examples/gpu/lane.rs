@@ -12,7 +12,7 @@ use gpubridge_kernels::{KernelLibrary, library};
 
 use crate::DEVICE;
 
-pub const DEADLINE: Duration = Duration::from_secs(10);
+pub const DEADLINE: Duration = Duration::from_secs(30);
 
 /// An active ring with kernels in its first slots.
 pub struct Rig {

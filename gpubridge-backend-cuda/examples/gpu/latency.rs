@@ -26,8 +26,8 @@ const NEARLY: f64 = 0.95;
 /// What is written before it is added up.
 const ELEMENTS: usize = 1024;
 
-/// Each figure for so many seconds.
-pub fn run(seconds: u64) -> Done {
+/// Each figure for so many seconds, with up to so many lanes.
+pub fn run(seconds: u64, lanes_max: u64) -> Done {
     let span = Duration::from_secs(seconds);
     // Before there is a ring, so that making the stream waits for none.
     let launches = Launches::new(DEVICE)?;
@@ -121,7 +121,7 @@ pub fn run(seconds: u64) -> Done {
     }
     drop((lane, input, rig, pinned_lane, pinned));
     let mut rates = Vec::new();
-    for lanes in LANES {
+    for lanes in LANES.into_iter().filter(|&lanes| u64::from(lanes) <= lanes_max) {
         let rig = Rig::new(lanes, &[])?;
         let mut taken: Vec<_> = (0..lanes).map(|lane| rig.lane(lane)).collect();
         let rates_of_threads: Vec<_> = thread::scope(|scope| {

@@ -22,7 +22,7 @@ use gpubridge_abstractions::DeviceIndex;
 use gpubridge_backend_cuda::probe;
 use serde_json::{Value, json};
 
-const USAGE: &str = "gpu probe | latency [SECONDS] | coherence [ROUNDS] | beside [MEGABYTES] | bulk [MEGABYTES] | \
+const USAGE: &str = "gpu probe | latency [SECONDS [LANES]] | coherence [ROUNDS] | beside [MEGABYTES] | bulk [MEGABYTES] | \
                      phases [ROUNDS [ELEMENTS]] | placement [ROUNDS] | kernels [COUNT] | hazards [SECONDS] | hazard NAME | drill | rows EVENTS KEYS | \
                      compile MAJOR.MINOR FILE | markdown FILE";
 
@@ -34,7 +34,7 @@ fn main() {
     let number = |default| nth(1, default);
     let done = match words.first().map(String::as_str) {
         Some("probe") => report_device(),
-        Some("latency") => number(3).map_err(Into::into).and_then(latency::run),
+        Some("latency") => number(3).map_err(Into::into).and_then(|seconds| latency::run(seconds, nth(2, 64)?)),
         Some("coherence") => number(100_000).map_err(Into::into).and_then(coherence::run),
         Some("beside") => number(256).map_err(Into::into).and_then(beside::run),
         Some("bulk") => number(256).map_err(Into::into).and_then(bulk::run),

@@ -5,10 +5,9 @@ use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
 
-use cudarc::driver::sys;
 use gpubridge_abstractions::Error;
 
-use super::{Context, Function, Shape, Stream};
+use super::{Context, Function, Shape, Stream, sys};
 
 /// The most arguments of a kernel that is launched beside the rings.
 const ARGUMENTS_MAX: usize = 4;

@@ -3,9 +3,9 @@
 use std::ffi::{CStr, CString, c_char, c_uint, c_void};
 use std::ptr;
 
-use cudarc::driver::sys::{self, CUjit_option, CUjitInputType, CUresult};
 use gpubridge_abstractions::{Error, ErrorKind};
 
+use super::sys::{self, CUjit_option, CUjitInputType, CUresult};
 use super::{Context, describe};
 
 const OPERATION: &str = "cuda.compile";

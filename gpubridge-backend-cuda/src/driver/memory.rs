@@ -5,9 +5,7 @@ use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use cudarc::driver::sys;
-
-use super::Context;
+use super::{Context, sys};
 
 /// Device memory. Dropped while no ring runs.
 #[derive(Debug)]

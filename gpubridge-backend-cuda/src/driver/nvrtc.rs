@@ -3,8 +3,9 @@
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::ptr;
 
-use cudarc::nvrtc::sys::{self, nvrtcResult};
 use gpubridge_abstractions::{Error, ErrorKind};
+
+use super::compiler::{self as sys, nvrtcResult};
 
 const OPERATION: &str = "cuda.compile";
 

@@ -32,8 +32,9 @@ struct Executable {
     bool is_uploaded = false;
 };
 
-static Handles<Graph> graphs;
-static Handles<Executable> executables;
+// For good: a thread may still give its own back when the process ends.
+static Handles<Graph> &graphs = *new Handles<Graph>;
+static Handles<Executable> &executables = *new Handles<Executable>;
 
 static CUresult prepare(const char *call, const KernelNode &wanted, std::shared_ptr<emulation::Launch> &launch) {
     return enter_function(call, wanted.function, [&](Device &, Function &function, Module &module) {

@@ -157,7 +157,7 @@ private:
         std::istringstream words(text.substr(0, text.find('\n')));
         std::string word, file, options = " -I " + quoted(repository + "/kernels/cuda");
         words >> word >> word >> word >> file;
-        if (text.rfind("// Made from ", 0) != 0 || file.back() != ',')
+        if (text.rfind("// Made from ", 0) != 0 || file.empty() || file.back() != ',')
             return refuse(CUDA_ERROR_INVALID_PTX, std::string("ptxas: ") + name + ": the emulated driver cannot run PTX");
         file.pop_back();
         while (words >> word) {
