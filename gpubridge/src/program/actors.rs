@@ -8,7 +8,9 @@ use gpubridge::grains::storage::MemoryStorage;
 use gpubridge::grains::{Computation, GrainBatch, GrainKey, GrainRef, Silo, SiloConfig, wait};
 use gpubridge::kernels::id::WINDOW_ZSCORE;
 use gpubridge::runtime::{Answered, Selection};
-use gpubridge::{Error, GpuMemoryHandle, KernelSpec, MemoryType, Parameters, ResidentMemoryMetrics, RingConfig};
+use gpubridge::{
+    DeviceKind, Error, GpuMemoryHandle, KernelSpec, MemoryType, Parameters, ResidentMemoryMetrics, RingConfig,
+};
 
 use super::engine::{Identity, Metric, MetricValue, Scorer, Summary};
 use super::error::EngineError;
@@ -20,9 +22,10 @@ const DEPTH: NonZeroUsize = NonZeroUsize::new(1024).expect("not 0");
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// Rows that are submitted together.
 const TOGETHER: usize = 16;
-/// One lane, as there is one submitter; twice the depth, of which a batch takes half.
-const RING: RingConfig =
-    RingConfig { lanes: 1, slots: 2 * DEPTH.get() as u32, staging_bytes: 64, allocations: 1 << 24 };
+/// Lanes on a GPU, where each is served by a multiprocessor of its own.
+const GPU_LANES: u32 = 8;
+/// Allocations of all lanes together.
+const ALLOCATIONS: u32 = 1 << 24;
 /// Bytes of a window's state before its values: how many there are, and where the next goes.
 const HEADER_BYTES: u64 = 8;
 
@@ -45,7 +48,7 @@ impl Actors {
         let state_bytes = HEADER_BYTES + 4 * u64::from(window);
         let mut config = SiloConfig::default();
         config.max_grains = max_keys as usize;
-        config.memory.ring = RING;
+        config.memory.ring = ring(selection.info.kind);
         config.save_on_deactivation = false;
         config.memory.memory_budget_bytes = budget_bytes(&selection, state_bytes, max_keys);
         let storage = Arc::new(MemoryStorage::new());
@@ -64,6 +67,12 @@ impl Actors {
             },
         })
     }
+}
+
+/// One lane, as there is one submitter, unless more are served side by side; twice the depth, of which a batch takes half.
+fn ring(kind: DeviceKind) -> RingConfig {
+    let lanes = if kind == DeviceKind::Gpu { GPU_LANES } else { 1 };
+    RingConfig { lanes, slots: 2 * DEPTH.get() as u32, staging_bytes: 64, allocations: ALLOCATIONS / lanes }
 }
 
 impl Scorer for Actors {
