@@ -72,7 +72,7 @@ pub struct Executor<M: DeviceMemory> {
     rules: Rules<M>,
 }
 
-impl<M: DeviceMemory<Block: Block>> Executor<M> {
+impl<M: DeviceMemory> Executor<M> {
     /// An executor over `memory` without bound slots, for a lane of so many allocations.
     pub fn new(memory: M, allocations: u32) -> Self {
         Self { rules: Rules::new(memory, allocations) }

@@ -8,7 +8,7 @@ use gpubridge_abstractions::{
 };
 
 use super::kernels::{Compiled, KernelCopy};
-use super::memory::{BLOCK_ALIGNMENT, DeviceMemory, Extent};
+use super::memory::{BLOCK_ALIGNMENT, Block, DeviceMemory};
 
 /// What a command asks for, once its checks have passed.
 #[derive(Debug)]
