@@ -66,7 +66,7 @@ impl<B: Block> Task<B> {
     }
 }
 
-/// Executes the commands of one lane, by its [`Rules`].
+/// The rules of one lane's commands, and its allocation table.
 #[derive(Debug)]
 pub struct Executor<M: DeviceMemory> {
     rules: Rules<M>,
