@@ -7,6 +7,7 @@
 
 #include "fiber.hpp"
 
+#include <csignal>
 #include <ctime>
 #include <functional>
 #include <memory>
@@ -29,6 +30,8 @@ struct Launch {
     const void *linked = nullptr;
     // Asked after so many turns in a block: how many more until the next question; none: the block is given up.
     std::function<uint64_t(uint64_t turns)> more_turns;
+    // Told when a thread reaches where no memory of any device's is; its block is given up then. Takes no lock.
+    std::function<void()> faults;
     // For ThreadSanitizer: who waits for the launch is ordered behind all of its threads.
     char ended = 0;
 };
@@ -178,6 +181,15 @@ public:
         return memory.shared() + start;
     }
 
+    // From now on an access to the first page by an emulated thread is a fault of its device; any other ends the process.
+    static void watch_for_faults() {
+        struct sigaction action {};
+        action.sa_sigaction = on_fault;
+        // The handler does not return where a block is given up.
+        action.sa_flags = SA_SIGINFO | SA_NODEFER;
+        sigaction(SIGSEGV, &action, nullptr);
+    }
+
     EMULATION_UNSEEN const Launch &of() const { return *launch; }
     EMULATION_UNSEEN unsigned index() const { return block_index; }
 
@@ -237,6 +249,18 @@ private:
         // The threads stay where they are, and nothing of theirs is run again.
         given_up = true;
         enter(*current, os_thread);
+    }
+
+    EMULATION_UNSEEN static void on_fault(int signal, siginfo_t *info, void *) {
+        constexpr uintptr_t FIRST_PAGES = 1 << 16;
+        if (!current || reinterpret_cast<uintptr_t>(info->si_addr) >= FIRST_PAGES) {
+            std::signal(signal, SIG_DFL);
+            return;
+        }
+        Block &block = *current->block;
+        block.launch->faults();
+        block.given_up = true;
+        enter(*current, block.os_thread);
     }
 
     // Whether every thread has looked in vain this round, or waits for one that has.

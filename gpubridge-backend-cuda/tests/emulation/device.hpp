@@ -120,7 +120,10 @@ public:
 
     // One launch after another, with nothing in between.
     void launch_in_turn(const std::shared_ptr<Stream> &stream, std::vector<std::shared_ptr<emulation::Launch>> launches) {
-        for (auto &what : launches) what->more_turns = [this](uint64_t turns) { return more_turns(turns, false); };
+        for (auto &what : launches) {
+            what->more_turns = [this](uint64_t turns) { return more_turns(turns, false); };
+            what->faults = [this] { lose(CUDA_ERROR_ILLEGAL_ADDRESS); };
+        }
         submit(stream, [this, launches = std::move(launches)] {
             for (auto &what : launches) {
                 while (!settings.may_begin(what->name) && state() == CUDA_SUCCESS) rest();
@@ -131,6 +134,7 @@ public:
 
     void launch_together(const std::shared_ptr<Stream> &stream, std::shared_ptr<emulation::Launch> what) {
         what->more_turns = [this](uint64_t turns) { return more_turns(turns, true); };
+        what->faults = [this] { lose(CUDA_ERROR_ILLEGAL_ADDRESS); };
         ++resident;
         submit(stream, [this, what] {
             if (state() == CUDA_SUCCESS) run_together(*what);
@@ -221,6 +225,7 @@ struct Driver {
 
     Driver() {
         for (int ordinal = 0; ordinal < settings.devices; ++ordinal) devices.emplace_back(ordinal, settings);
+        emulation::Block::watch_for_faults();
         emulation::is_stuck = [](double number) { return get().settings.is_stuck(number); };
         // A GPU's driver would wait for good, or end the kernel by force.
         std::atexit([] {

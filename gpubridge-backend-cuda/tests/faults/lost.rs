@@ -5,11 +5,13 @@ use std::path::Path;
 use std::time::Duration;
 
 use gpubridge_abstractions::{
-    Backend, Device, DeviceIndex, DeviceSlot, DeviceStatus, ErrorKind, MemoryType, RingConfig, Status, SubmitError,
-    Taken, Ticket,
+    Backend, BufferUse, Device, DeviceIndex, DeviceSlot, DeviceStatus, ElementType, ErrorKind, KernelDeclaration,
+    KernelId, KernelSpec, MemoryType, Placement, RingConfig, Scalars, Status, SubmitError, Taken, Ticket, Tolerance,
 };
 use gpubridge_backend_cuda::CudaBackend;
-use ringkernel_tests::lane::{Bench, GRAIN, bind, echo};
+use gpubridge_kernels::cuda::CudaKernel;
+use gpubridge_kernels::{Kernel, library};
+use ringkernel_tests::lane::{Bench, GRAIN, bind, compute, echo};
 
 use crate::device::{Gate, MIB, SOON, backend, calls, eventually, impatient, refused, try_open};
 use crate::program::{Case, End};
@@ -32,6 +34,7 @@ pub const CASES: &[Case] = &[
         "trace={folder}/trace,armed={folder}/armed,fail=cuLaunchKernel:2:701",
         told_without_a_gate,
     ),
+    Case::new("lost::a_users_kernel_goes_astray", "", by_a_kernel),
     Case::new("lost::an_assertion_of_the_device", "fail=cuMemsetD8Async:3:710", at_a_reserve),
     Case::new("lost::an_uncorrectable_link", "fail=cuMemsetD8Async:3:220", at_a_reserve),
 ];
@@ -93,6 +96,42 @@ fn lose(folder: &Path, backend: &CudaBackend, when_open: impl FnOnce()) -> End {
     drop((buffer, other, bench));
     assert_eq!(calls(folder)[before..], [], "calls of the driver after the device was lost");
     stays_lost();
+    End::Passed
+}
+
+/// Goal: a kernel of a user's that writes where no memory is loses the device, and every call is answered. Method: the kernel of the
+/// fault drill, among echoes of another lane.
+fn by_a_kernel(_: &Path) -> End {
+    const NOWHERE: u64 = 0x1000;
+    let declaration = KernelDeclaration {
+        id: KernelId::FIRST_USER,
+        name: "astray",
+        summary: "writes where its caller says",
+        elements: &[ElementType::U32],
+        buffers: [BufferUse::None; 3],
+        scalars: &["address"],
+        constants: &[],
+        in_place: false,
+        stateful: false,
+        placement: Placement::InRing,
+        check: |_| Ok(()),
+        work: |_| 1,
+        tolerance: Tolerance::Exact,
+        targets: &["cuda"],
+    };
+    let mut kernels = library();
+    let source = include_str!("../../examples/gpu/astray.cu");
+    kernels.register(Kernel::from_cuda(declaration, CudaKernel::from_source(source))).expect("its number is free");
+    let device = CudaBackend::new(kernels).open(DeviceIndex(0)).expect("the device opens");
+    let config = RingConfig { lanes: 2, slots: 16, staging_bytes: 256, allocations: 64 };
+    let spec = KernelSpec::new(KernelId::FIRST_USER).of(ElementType::U32);
+    let mut bench = Bench::with_kernels(device, config, &[spec]);
+    let astray = compute(0, [DeviceSlot::NONE; 3], 1, Scalars([NOWHERE, 0, 0]));
+    let mut ticket = bench.lane.try_submit(&astray, &[]).expect("the lane has room");
+    submit_until_stopped(&mut bench);
+    let Taken::Ready(answer) = bench.lane.look(&mut ticket) else { panic!("every pending call is answered") };
+    assert_eq!(answer.status, Status::DeviceLost);
+    refused(try_open(), ErrorKind::DeviceLost, ADVICE);
     End::Passed
 }
 
