@@ -206,7 +206,8 @@ pub fn a_batch_outlives_a_deadline(context: &Context) {
         // The device may be others' too, for whom it holds its rings up now and then: what comes too late for that is repeated.
         let since = Instant::now();
         let mut fill = || {
-            if batch.submit(&[fill_call(&rig, quick, block, 2)]).expect("it compiles") == 0 {
+            let submitted = batch.submit(&[fill_call(&rig, quick, block, 2)]).map_err(|error| error.kind())?;
+            if submitted == 0 {
                 return Err(ErrorKind::Full);
             }
             batch.next().expect("it is in flight").1.map_err(|error| error.kind())
