@@ -8,6 +8,7 @@ use std::mem;
 use std::ops::Deref;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{Error, ErrorKind};
@@ -34,6 +35,11 @@ const RETIRED_MAX: usize = 64;
 const RETIRED_PER_WINDOW: usize = 8;
 /// How long a window waits for the rings to park.
 const WINDOW_DEADLINE: Duration = Duration::from_secs(10);
+/// How long rings are held at first for work beside them that has to end, and as long go on before they are held again, twice as
+/// long.
+const FIRST_HOLD: Duration = Duration::from_millis(20);
+/// How long they are held at the most.
+const LONGEST_HOLD: Duration = Duration::from_millis(320);
 
 /// How long opening waits for the same GPU's last device to close.
 const CLOSE_DEADLINE: Duration = Duration::from_secs(10);
@@ -303,7 +309,7 @@ impl Gpu {
         work: impl FnOnce() -> Result<R, Error>,
     ) -> Result<R, Error> {
         let running: Vec<Arc<Core>> = rings.iter().filter_map(Weak::upgrade).collect();
-        let parked = Core::park_all(&running, window);
+        let parked = Self::park(&running, window);
         let done = parked.and_then(|()| {
             let done = work();
             // Whatever was done may have taken some of it. A figure: what was done is not undone where it is not to be had.
@@ -318,6 +324,25 @@ impl Gpu {
         });
         running.iter().for_each(|core| core.go_on());
         done
+    }
+
+    /// Parks these rings. Where work beside them has to end, they are not held for as long as it may take: others' commands have
+    /// their turn meanwhile.
+    fn park(rings: &[Arc<Core>], window: Window) -> Result<(), Error> {
+        let until = Instant::now() + window.deadline;
+        let mut hold = FIRST_HOLD;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let deadline = if window.drains { hold.min(left) } else { left };
+            match Core::park_all(rings, Window { deadline, ..window }) {
+                Err(error) if error.kind() == ErrorKind::Timeout && deadline < left => {
+                    rings.iter().for_each(|core| core.go_on());
+                    thread::sleep(hold.min(until.saturating_duration_since(Instant::now())));
+                    hold = LONGEST_HOLD.min(hold * 2);
+                }
+                parked => return parked,
+            }
+        }
     }
 
     /// Launches a ring, and knows of it from then on.

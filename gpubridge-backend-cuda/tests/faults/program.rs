@@ -17,7 +17,7 @@ const CASE_VARIABLE: &str = "FAULTS_CASE";
 /// Names its folder there.
 const FOLDER_VARIABLE: &str = "FAULTS_FOLDER";
 /// A case that takes longer hangs.
-const DEADLINE: Duration = Duration::from_secs(180);
+const DEADLINE: Duration = Duration::from_secs(400);
 /// How a process ends whose case goes on in another one.
 const GO_ON: u8 = 10;
 /// How a process ends whose case cannot be checked here.

@@ -264,7 +264,14 @@ fn not_to_be_had(folder: &Path) -> End {
     // Read behind them.
     bench.lane.probe(1);
     let reserve = || bench.device.reserve(70 * MIB, MemoryType::Default);
-    refused(reserve(), ErrorKind::Timeout, &["does not park", "try again"]);
+    thread::scope(|scope| {
+        let reserved = scope.spawn(reserve);
+        for number in 0..20 {
+            second.probe(number);
+        }
+        assert!(!reserved.is_finished(), "others have their turn while a window waits");
+        refused(reserved.join().expect("it returns"), ErrorKind::Timeout, &["does not park", "try again"]);
+    });
     third.lane.probe(1);
     second.probe(2);
     refused(bench.ring.deactivate(Duration::from_millis(20)), ErrorKind::Timeout, &[]);
