@@ -9,7 +9,7 @@ use gpubridge_abstractions::{Error, ErrorKind, SharedMemory};
 
 use crate::care::Care;
 use crate::kernels::KernelSlots;
-use crate::parameters::{COPY_ADDRESS, COPY_BYTES, COPY_CHUNK, COPY_IN, COPY_OUT, RECORD_BYTES, Request};
+use crate::parameters::{COPY_ADDRESS, COPY_BYTES, COPY_CHUNK, COPY_IN, COPY_OUT, FIRST_USER, RECORD_BYTES, Request};
 use crate::program::Program;
 use crate::ring::Core;
 use crate::side::Side;
@@ -104,14 +104,17 @@ impl Attendant {
         let side = self.launched % core.gpu.sides.len();
         self.care.watch_beside(side, request);
         let side = &core.gpu.sides[side];
-        core.gpu.with_program(|program| {
-            if matches!(request.variant, COPY_IN | COPY_OUT) {
-                copy(core, program, side, request, record)?;
-                side.finish(program, record)
-            } else {
-                side.launch(program, core.gpu.limits, request, record, core.cuda.graph_phases_min)
-            }
-        })
+        let launch =
+            |program: &Program| side.launch(program, core.gpu.limits, request, record, core.cuda.graph_phases_min);
+        let library = core.gpu.library();
+        if matches!(request.variant, COPY_IN | COPY_OUT) {
+            copy(core, library, side, request, record)?;
+            side.finish(library, record)
+        } else if request.variant >= FIRST_USER {
+            core.gpu.with_program(launch)
+        } else {
+            launch(library)
+        }
     }
 }
 

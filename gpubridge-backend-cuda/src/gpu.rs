@@ -18,7 +18,7 @@ use crate::backend::CudaConfig;
 use crate::driver::{Context, DeviceAttribute, DeviceMemory, Driver, Stream};
 use crate::parameters::RECORD_BYTES;
 use crate::posted::Region;
-use crate::program::{PHASES_OF_THE_LIBRARY, Program, Trial};
+use crate::program::{Program, Trial};
 use crate::results::RESTART;
 use crate::ring::{Core, Window};
 use crate::side::{self, SIDES, Side};
@@ -104,10 +104,12 @@ pub(crate) struct Gpu {
     _partials: DeviceMemory,
     // For rings. The driver is not asked for a stream, nor to destroy one, while a ring runs.
     idle_streams: Mutex<Vec<Stream>>,
-    // Replaced in a window alone, and read while its kernels are launched.
-    program: RwLock<Program>,
+    // What the library's kernels are launched of beside the rings, with their graphs: never unloaded.
+    library: Arc<Program>,
+    // What rings run, and users' kernels are launched of. Replaced in a window alone, and read meanwhile.
+    program: RwLock<Arc<Program>>,
     // Those before it, which work beside the rings may still be of. Unloaded in a window that finds nothing at work.
-    retired: Mutex<Vec<Program>>,
+    retired: Mutex<Vec<Arc<Program>>>,
     // What kernels are tried on that are new.
     sample: DeviceMemory,
     /// Where the host posts commands to the device's memory; why not, if it cannot.
@@ -198,17 +200,16 @@ impl Gpu {
         let utility = context.stream()?;
         let partials = side::reserve_partials(&context, units)?;
         let side = |number| Ok(Side::new(number, context.stream()?, units, &partials));
-        let sides = (0..SIDES).map(side).collect::<Result<Vec<_>, Error>>()?;
+        let sides = (0..SIDES).map(side).collect::<Result<_, Error>>()?;
         let idle_streams = (0..RINGS_AT_ONCE).map(|_| context.urgent_stream()).collect::<Result<_, _>>()?;
         let sample = context.allocate(RECORD_BYTES)?;
         // A copy each way, as each kernel: whatever the first one waits for is done before there is a ring.
         let pinned = context.allocate_pinned(RECORD_BYTES)?;
         utility.copy(pinned.address(), sample.address(), RECORD_BYTES)?;
         utility.copy(sample.address(), pinned.address(), RECORD_BYTES)?;
-        let trial = Trial { stream: &utility, record: &sample, ring_threads };
-        let program = Program::of_the_library(&context, trial)?;
-        let as_graphs = || PHASES_OF_THE_LIBRARY.into_iter().filter(|phases| *phases >= cuda.graph_phases_min.max(2));
-        sides.iter().try_for_each(|side: &Side| side.prepare(&context, &program, trial, as_graphs()))?;
+        let graph_phases_min = cuda.graph_phases_min;
+        let trial = Trial { stream: &utility, record: &sample, ring_threads, graph_phases_min };
+        let program = Arc::new(Program::of_the_library(&context, trial)?);
         // Half of what fits: the other half is left to work beside the rings.
         let limits = Limits { units, threads, ring_threads, ring_blocks: (units * program.blocks_per_unit / 2).max(1) };
         let capability = (
@@ -228,6 +229,7 @@ impl Gpu {
             sides,
             _partials: partials,
             idle_streams: Mutex::new(idle_streams),
+            library: Arc::clone(&program),
             program: RwLock::new(program),
             retired: Mutex::default(),
             sample,
@@ -248,6 +250,11 @@ impl Gpu {
         launch(&self.program.read())
     }
 
+    /// The library's module, whose kernels are launched beside the rings whatever is linked with those that the rings run.
+    pub(crate) fn library(&self) -> &Program {
+        &self.library
+    }
+
     /// Has rings and work beside them go on with another module, made of this image, whose users' kernels have so many phases.
     /// The old one stays if that fails.
     ///
@@ -256,12 +263,11 @@ impl Gpu {
         // So that modules do not gather where there is always something at work.
         let drains = self.retired.lock().len() >= RETIRED_MAX;
         self.window("cuda.compile", drains, WINDOW_DEADLINE, || {
-            let trial = Trial { stream: &self.utility, record: &self.sample, ring_threads: self.limits.ring_threads };
-            let program = Program::load(&self.context, image, trial)?;
-            program.check_occupancy(self.program.read().blocks_per_unit)?;
-            let as_graphs = || phases.iter().copied().filter(|phases| *phases >= self.cuda.graph_phases_min.max(2));
-            self.sides.iter().try_for_each(|side| side.prepare(&self.context, &program, trial, as_graphs()))?;
-            let before = mem::replace(&mut *self.program.write(), program);
+            let (ring_threads, graph_phases_min) = (self.limits.ring_threads, self.cuda.graph_phases_min);
+            let trial = Trial { stream: &self.utility, record: &self.sample, ring_threads, graph_phases_min };
+            let program = Program::with_users(&self.context, image, phases.iter().copied(), trial)?;
+            program.check_occupancy(self.library.blocks_per_unit)?;
+            let before = mem::replace(&mut *self.program.write(), Arc::new(program));
             self.retired.lock().push(before);
             Ok(())
         })

@@ -1,14 +1,16 @@
 //! The module that rings run: the library's kernels, or those with kernels of users' own linked to them.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use gpubridge_abstractions::{Error, ErrorKind};
 
-use crate::driver::{Context, DeviceMemory, Function, Module, Shape, Step, Stream};
+use crate::driver::{Context, DeviceMemory, Function, Graph, Module, Shape, Step, Stream};
 use crate::parameters::RECORD_BYTES;
+use crate::side::SIDES;
 
 /// The phases that kernels of the library have which have several: see `kernels/cuda/library`.
-pub(crate) const PHASES_OF_THE_LIBRARY: [u32; 3] = [2, 3, 14];
+const PHASES_OF_THE_LIBRARY: [u32; 3] = [2, 3, 14];
 
 /// The shape of what is only tried.
 const ONE_WARP: Shape = Shape { blocks: 1, threads: 32 };
@@ -29,6 +31,8 @@ pub(crate) struct Functions {
 /// A module that is loaded to its last function. Loaded and dropped while no ring runs.
 #[derive(Debug)]
 pub(crate) struct Program {
+    // Of its own kernels, by their phases: one for each side. Dropped before the module.
+    graphs: BTreeMap<u32, Vec<Graph>>,
     _module: Module,
     pub(crate) functions: Functions,
     /// Blocks of the ring that a multiprocessor holds.
@@ -41,28 +45,35 @@ pub(crate) struct Trial<'a> {
     pub(crate) stream: &'a Stream,
     pub(crate) record: &'a DeviceMemory,
     pub(crate) ring_threads: u32,
-}
-
-impl Trial<'_> {
-    /// What a graph of so many phases is made of, which each launch of it replaces.
-    pub(crate) fn phases(self, functions: Functions, phases: u32) -> Vec<Step> {
-        let arguments = |phase| [self.record.address(), NONE_OF_THE_LIBRARY, phase, 0];
-        let step = |function, phase| Step { function, shape: ONE_WARP, arguments: arguments(phase) };
-        let phases = (0..u64::from(phases)).map(|phase| step(functions.beside_grid, phase));
-        phases.chain([step(functions.beside_finish, 0)]).collect()
-    }
+    /// From how many phases on there are graphs.
+    pub(crate) graph_phases_min: u32,
 }
 
 impl Program {
-    /// The library's kernels alone.
+    /// The library's kernels alone, with their graphs.
     pub(crate) fn of_the_library(context: &Arc<Context>, trial: Trial<'_>) -> Result<Self, Error> {
         let mut image = gpubridge_kernels::cuda::PTX.as_bytes().to_vec();
         image.push(0);
-        Self::load(context, &image, trial)
+        let mut program = Self::load(context, &image, trial)?;
+        let beside = (program.functions.beside_grid, NONE_OF_THE_LIBRARY);
+        program.make_graphs(context, trial, beside, PHASES_OF_THE_LIBRARY)?;
+        Ok(program)
     }
 
-    /// What this image holds.
-    pub(crate) fn load(context: &Arc<Context>, image: &[u8], trial: Trial<'_>) -> Result<Self, Error> {
+    /// The library's kernels and users' that are linked with them, with graphs of users' that have so many phases.
+    pub(crate) fn with_users(
+        context: &Arc<Context>,
+        image: &[u8],
+        phases: impl IntoIterator<Item = u32>,
+        trial: Trial<'_>,
+    ) -> Result<Self, Error> {
+        let mut program = Self::load(context, image, trial)?;
+        let beside = (program.functions.user_grid, NONE_OF_A_USER);
+        program.make_graphs(context, trial, beside, phases)?;
+        Ok(program)
+    }
+
+    fn load(context: &Arc<Context>, image: &[u8], trial: Trial<'_>) -> Result<Self, Error> {
         let module = context.load(image)?;
         let functions = Functions {
             ring: module.function(c"gpubridge_ring")?,
@@ -73,7 +84,31 @@ impl Program {
         };
         let blocks_per_unit = module.blocks_per_unit(functions.ring, trial.ring_threads)?;
         warm_up(trial, functions)?;
-        Ok(Self { _module: module, functions, blocks_per_unit })
+        Ok(Self { graphs: BTreeMap::new(), _module: module, functions, blocks_per_unit })
+    }
+
+    /// Makes graphs of a grid's function, called in vain, for so many phases: what is done together, or waits for another, shares
+    /// none.
+    fn make_graphs(
+        &mut self,
+        context: &Arc<Context>,
+        Trial { stream, record, graph_phases_min, .. }: Trial<'_>,
+        (grid, none): (Function, u64),
+        phases: impl IntoIterator<Item = u32>,
+    ) -> Result<(), Error> {
+        let step = |function, phase| Step { function, shape: ONE_WARP, arguments: [record.address(), none, phase, 0] };
+        for phases in phases.into_iter().filter(|phases| *phases >= graph_phases_min.max(2)) {
+            let steps = (0..u64::from(phases)).map(|phase| step(grid, phase));
+            let steps: Vec<_> = steps.chain([step(self.functions.beside_finish, 0)]).collect();
+            let graphs = (0..SIDES).map(|_| Graph::new(context, &steps, stream)).collect::<Result<_, _>>()?;
+            self.graphs.insert(phases, graphs);
+        }
+        Ok(())
+    }
+
+    /// The graph by which this side launches the program's kernels of so many phases, if there is one.
+    pub(crate) fn graph(&self, side: usize, phases: u32) -> Option<&Graph> {
+        self.graphs.get(&phases)?.get(side)
     }
 
     /// # Errors

@@ -1,17 +1,15 @@
 //! What is launched beside the rings: on streams of its own, by a block, or phase by phase by a grid.
 
-use std::collections::BTreeMap;
-use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use gpubridge_abstractions::Error;
 use gpubridge_kernels::cuda::PARTIALS;
 use parking_lot::Mutex;
 
-use crate::driver::{Context, DeviceMemory, Graph, Shape, Step, Stream};
+use crate::driver::{Context, DeviceMemory, Shape, Step, Stream};
 use crate::gpu::Limits;
 use crate::parameters::{FIRST_USER, Request};
-use crate::program::{Program, Trial};
+use crate::program::Program;
 
 /// Streams for work beside the rings.
 pub(crate) const SIDES: usize = 8;
@@ -28,12 +26,12 @@ const FINISH: Shape = Shape { blocks: 1, threads: 32 };
 /// A stream for work beside the rings, of all of them.
 #[derive(Debug)]
 pub(crate) struct Side {
+    number: usize,
     pub(crate) stream: Stream,
     /// The address of what the blocks of a grid keep from phase to phase.
     partials: u64,
-    /// Whoever holds it launches: the phases of a command lie side by side on the stream. With a graph for each number of phases
-    /// that is launched as one.
-    launching: Mutex<BTreeMap<u32, Graph>>,
+    /// Whoever holds it launches: the phases of a command lie side by side on the stream.
+    launching: Mutex<()>,
 }
 
 /// Memory for the partial results of all sides on a device of so many multiprocessors.
@@ -49,25 +47,7 @@ impl Side {
     /// The side of this number, on a device of so many multiprocessors, with its share of the memory for partial results.
     pub(crate) fn new(number: usize, stream: Stream, units: u32, partials: &DeviceMemory) -> Self {
         let partials = partials.address() + number as u64 * partials_bytes(units);
-        Self { stream, partials, launching: Mutex::default() }
-    }
-
-    /// Makes the graphs for so many phases that there are none for yet. While no ring runs.
-    pub(crate) fn prepare(
-        &self,
-        context: &Arc<Context>,
-        program: &Program,
-        trial: Trial<'_>,
-        phases: impl IntoIterator<Item = u32>,
-    ) -> Result<(), Error> {
-        let mut graphs = self.launching.lock();
-        for phases in phases {
-            if let Entry::Vacant(place) = graphs.entry(phases) {
-                let steps = trial.phases(program.functions, phases);
-                place.insert(Graph::new(context, &steps, trial.stream)?);
-            }
-        }
-        Ok(())
+        Self { number, stream, partials, launching: Mutex::default() }
     }
 
     /// Queues the kernel that a request asks for, and behind it what tells its executor that it is done. From so many phases on
@@ -93,8 +73,9 @@ impl Side {
         let shape = grid(limits, threads, request.work);
         let phase = |phase| Step { function, shape, arguments: [record, variant, phase, self.partials] };
         let phases = (0..u64::from(request.phases)).map(phase);
-        let graphs = self.launching.lock();
-        if let Some(graph) = graphs.get(&request.phases).filter(|_| request.phases >= graph_phases_min) {
+        let _launching = self.launching.lock();
+        let wanted = request.phases >= graph_phases_min;
+        if let Some(graph) = program.graph(self.number, request.phases).filter(|_| wanted) {
             let finish = Step { function: functions.beside_finish, shape: FINISH, arguments: [record, 0, 0, 0] };
             return graph.launch(phases.chain([finish]), &self.stream);
         }

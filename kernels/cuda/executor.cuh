@@ -1,4 +1,4 @@
-// An executing warp of a block: the rules of commands, as `kernels/src/device/executor.rs` has them in Rust.
+// An executing warp of a block: the rules of commands, as `kernels/src/device/rules.rs` has them in Rust.
 //
 // All lanes of the warp walk through here together.
 #pragma once

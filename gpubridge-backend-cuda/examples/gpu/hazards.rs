@@ -33,7 +33,7 @@ pub fn run(name: &str) -> Done {
     };
     // A function that the driver has not got is found missing when it is called.
     let meet = AssertUnwindSafe(|| probe::meet_hazard(DEVICE, name, || println!("{READY}"), met));
-    catch_unwind(meet).map_err(|_| "this driver has no such call")??;
+    catch_unwind(meet).map_err(|_| "the call panicked: most likely this driver has no such function")??;
     Ok(true)
 }
 

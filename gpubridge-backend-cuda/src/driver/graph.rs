@@ -92,8 +92,8 @@ impl Graph {
         Ok(())
     }
 
-    /// Queues the graph, with these steps in the place of those that it was made of: with other shapes and arguments, and of other
-    /// modules. Nobody else launches it meanwhile.
+    /// Queues the graph, with these steps in the place of those that it was made of: the same functions, with other shapes and
+    /// arguments. Nobody else launches it meanwhile.
     ///
     /// The caller answers for what the kernels do with their arguments.
     pub(crate) fn launch(&self, steps: impl Iterator<Item = Step>, stream: &Stream) -> Result<(), Error> {

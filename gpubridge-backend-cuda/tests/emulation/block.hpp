@@ -181,7 +181,7 @@ public:
         return memory.shared() + start;
     }
 
-    // From now on an access to the first page by an emulated thread is a fault of its device; any other ends the process.
+    // From now on an access to the first 64 KiB by an emulated thread is a fault of its device; any other ends the process.
     static void watch_for_faults() {
         struct sigaction action {};
         action.sa_sigaction = on_fault;

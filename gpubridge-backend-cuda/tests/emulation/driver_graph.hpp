@@ -87,6 +87,7 @@ EMULATED_API CUresult cuGraphExecKernelNodeSetParams_v2(Executable *handle, Node
     std::lock_guard<std::mutex> lock(executable->mutex);
     for (size_t i = 0; i < executable->nodes.size(); ++i) {
         if (executable->nodes[i].get() != node) continue;
+        if (node->function != wanted->function) return CUDA_ERROR_INVALID_VALUE;
         executable->launches[i] = std::move(launch);
         return CUDA_SUCCESS;
     }

@@ -100,7 +100,7 @@ fn lose(folder: &Path, backend: &CudaBackend, when_open: impl FnOnce()) -> End {
 }
 
 /// Goal: a kernel of a user's that writes where no memory is loses the device, and every call is answered. Method: the kernel of the
-/// fault drill, among echoes of another lane.
+/// fault drill, among echoes of another grain.
 fn by_a_kernel(_: &Path) -> End {
     const NOWHERE: u64 = 0x1000;
     let declaration = KernelDeclaration {

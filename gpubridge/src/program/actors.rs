@@ -22,7 +22,7 @@ const DEPTH: NonZeroUsize = NonZeroUsize::new(1024).expect("not 0");
 const STOP_DEADLINE: Duration = Duration::from_secs(30);
 /// Rows that are submitted together.
 const TOGETHER: usize = 16;
-/// Lanes on a GPU, where each is served by a multiprocessor of its own.
+/// Lanes on a GPU, where each is served by a multiprocessor of its own if there are 64 or more.
 const GPU_LANES: u32 = 8;
 /// Allocations of all lanes together.
 const ALLOCATIONS: u32 = 1 << 24;
