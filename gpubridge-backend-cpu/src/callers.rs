@@ -2,10 +2,10 @@
 
 use std::time::Instant;
 
+use gpubridge_kernels::device::Phase;
 use gpubridge_kernels::ring::Wake;
 use parking_lot::Mutex;
 
-use crate::ring::Phase;
 use crate::serve::Server;
 use crate::worker::Tasks;
 

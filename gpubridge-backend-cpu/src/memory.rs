@@ -13,7 +13,7 @@ use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use gpubridge_abstractions::{DeviceBuffer, Error, ErrorKind, MemoryType};
 use gpubridge_kernels::Elements;
-use gpubridge_kernels::device::{Block, DeviceMemory};
+use gpubridge_kernels::device::{Block, DeviceMemory, Extent};
 
 /// Alignment of chunks and of device addresses given out for them.
 const ALIGNMENT: usize = 4096;
@@ -61,7 +61,7 @@ impl Range {
     }
 }
 
-impl Block for Range {
+impl Extent for Range {
     #[inline]
     fn size_bytes(&self) -> usize {
         self.size_bytes
@@ -71,7 +71,9 @@ impl Block for Range {
         self.size_bytes = self.size_bytes.min(size_bytes);
         self
     }
+}
 
+impl Block for Range {
     #[inline]
     fn lend(&self, offset_bytes: usize, size_bytes: usize, to: impl FnOnce(&mut [u8])) {
         let end = offset_bytes.checked_add(size_bytes);

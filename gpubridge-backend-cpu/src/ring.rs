@@ -1,12 +1,11 @@
 //! The ring: its lanes, its threads and its lifecycle.
 
-use std::sync::atomic::{AtomicU8, Ordering};
-use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
-use std::thread::{self, JoinHandle, Thread};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use gpubridge_abstractions::{Error, ErrorKind, Lane, Ring, RingConfig};
-use gpubridge_kernels::device::{Executor, KernelCopy, KernelTable};
+use gpubridge_kernels::device::{Control, Executor, KernelCopy, KernelTable, Phase};
 use gpubridge_kernels::ring::layout::LaneLayout;
 use gpubridge_kernels::ring::{DeviceLane, HostCompletions, HostLane, HostMemory, Wake};
 
@@ -17,98 +16,8 @@ use crate::report;
 use crate::serve::{ServedLane, Server};
 use crate::worker::Worker;
 
-/// Longer deadlines are cut to this, so that any may be given.
-const LONGEST_WAIT: Duration = Duration::from_secs(365 * 24 * 3600);
 /// How long dropping a ring waits for work that is under way.
 const DROP_DEADLINE: Duration = Duration::from_secs(5);
-
-/// Where a ring thread is in its life. It is launched inactive.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(u8)]
-pub(crate) enum Phase {
-    Inactive = 0,
-    Active = 1,
-    Terminated = 2,
-}
-
-impl Phase {
-    fn from_number(number: u8) -> Self {
-        [Self::Inactive, Self::Active, Self::Terminated][usize::from(number)]
-    }
-}
-
-/// What the ring tells whoever serves it, and how far that has followed.
-#[derive(Debug)]
-pub(crate) struct Control {
-    wanted: AtomicU8,
-    reached: Mutex<Phase>,
-    changed: Condvar,
-    thread: OnceLock<Thread>,
-}
-
-impl Control {
-    pub(crate) fn new() -> Self {
-        Self {
-            wanted: AtomicU8::new(Phase::Inactive as u8),
-            reached: Mutex::new(Phase::Inactive),
-            changed: Condvar::new(),
-            thread: OnceLock::new(),
-        }
-    }
-
-    /// The phase the thread should be in.
-    #[inline]
-    pub(crate) fn wanted(&self) -> Phase {
-        // Acquire: pairs with the Release store in `want`.
-        Phase::from_number(self.wanted.load(Ordering::Acquire))
-    }
-
-    /// The thread is in this phase now.
-    pub(crate) fn reached(&self, phase: Phase) {
-        *self.lock() = phase;
-        self.changed.notify_all();
-    }
-
-    /// Blocks the ring thread while `phase` is wanted.
-    pub(crate) fn wait_while(&self, phase: Phase) {
-        let guard = self.lock();
-        drop(self.changed.wait_while(guard, |_| self.wanted() == phase).unwrap_or_else(PoisonError::into_inner));
-    }
-
-    /// Tells the thread to follow into `phase`; false when it was told to terminate, which is final.
-    fn want(&self, phase: Phase) -> bool {
-        let guard = self.lock();
-        if self.wanted() == Phase::Terminated && phase != Phase::Terminated {
-            return false;
-        }
-        // Release: pairs with the Acquire load in `wanted`.
-        self.wanted.store(phase as u8, Ordering::Release);
-        drop(guard);
-        self.changed.notify_all();
-        self.wake();
-        true
-    }
-
-    /// Waits for the thread to come into `phase`, or to end, and returns the phase it is in.
-    fn wait_reached(&self, phase: Phase, until: Instant) -> Phase {
-        let left = until.saturating_duration_since(Instant::now());
-        let on_the_way = |reached: &mut Phase| *reached != phase && *reached != Phase::Terminated;
-        let waited = self.changed.wait_timeout_while(self.lock(), left, on_the_way);
-        *waited.unwrap_or_else(PoisonError::into_inner).0
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Phase> {
-        self.reached.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Wake for Control {
-    fn wake(&self) {
-        if let Some(thread) = self.thread.get() {
-            thread.unpark();
-        }
-    }
-}
 
 /// A ring on the CPU.
 #[derive(Debug)]
@@ -137,7 +46,7 @@ impl CpuRing {
             0 => cores / 2,
             threads => threads,
         };
-        let controls: Vec<_> = (0..wanted.clamp(1, config.lanes)).map(|_| Arc::new(Control::new())).collect();
+        let controls: Vec<_> = (0..wanted.clamp(1, config.lanes)).map(|_| Arc::<Control>::default()).collect();
         let layout = LaneLayout::new(config.slots, config.staging_bytes);
         let mut served: Vec<Vec<ServedLane>> = controls.iter().map(|_| Vec::new()).collect();
         let (mut lanes, mut completions) = (Vec::new(), Vec::new());
@@ -184,24 +93,11 @@ impl CpuRing {
 
     /// Brings whoever serves into `phase`.
     fn move_to(&self, phase: Phase, deadline: Duration, operation: &'static str) -> Result<(), Error> {
-        let until = Instant::now() + deadline.min(LONGEST_WAIT);
-        let wanted = self.controls.iter().all(|control| control.want(phase));
-        if let Some(callers) = &self.callers {
-            callers.visit_until(until);
-        }
-        let mut reached = self.controls.iter().map(|control| control.wait_reached(phase, until));
-        let other = if wanted { reached.find(|reached| *reached != phase) } else { Some(Phase::Terminated) };
-        match other {
-            None => Ok(()),
-            Some(Phase::Terminated) => {
-                Err(Error::new(ErrorKind::InvalidState, operation, "the ring is terminated: launch another"))
+        Control::bring(self.controls.iter().map(|control| &**control), phase, deadline, operation, |until| {
+            if let Some(callers) = &self.callers {
+                callers.visit_until(until);
             }
-            Some(_) => Err(Error::new(
-                ErrorKind::Timeout,
-                operation,
-                format!("the ring is still at work after {deadline:?}: a kernel may not end; wait longer or restart"),
-            )),
-        }
+        })
     }
 }
 
@@ -215,7 +111,7 @@ fn start(
     let wake: Arc<dyn Wake> = Arc::<Control>::clone(&control);
     let worker = Worker::start(index, &wake)?;
     thread::Builder::new().name(format!("gpubridge-ring-{index}")).spawn(move || {
-        control.thread.get_or_init(thread::current);
+        control.served_by(thread::current());
         Server { lanes, kernels, worker, control, spin }.run();
     })
 }

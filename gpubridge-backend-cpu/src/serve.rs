@@ -6,11 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{Command, Completion, Opcode, Status};
-use gpubridge_kernels::device::{Executor, KernelCopy};
+use gpubridge_kernels::device::{Control, Executor, KernelCopy, Phase};
 use gpubridge_kernels::ring::{DeviceLane, HostCompletions, HostMemory, Reply};
 
 use crate::memory::LaneHeap;
-use crate::ring::{Control, Phase};
 use crate::worker::{Origin, Worker, sampled_ns};
 
 /// Commands read ahead of their execution, so that the cache misses of several slots overlap.

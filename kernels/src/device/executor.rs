@@ -68,11 +68,11 @@ impl<B: Block> Task<B> {
 
 /// The rules of one lane's commands, and its allocation table.
 #[derive(Debug)]
-pub struct Executor<M: DeviceMemory> {
+pub struct Executor<M: DeviceMemory<Block: Block>> {
     rules: Rules<M>,
 }
 
-impl<M: DeviceMemory> Executor<M> {
+impl<M: DeviceMemory<Block: Block>> Executor<M> {
     /// An executor over `memory` without bound slots, for a lane of so many allocations.
     pub fn new(memory: M, allocations: u32) -> Self {
         Self { rules: Rules::new(memory, allocations) }

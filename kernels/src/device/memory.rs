@@ -11,24 +11,27 @@ pub(crate) const BLOCK_ALIGNMENT: u64 = 64;
 /// A device's memory by address.
 pub trait DeviceMemory: Debug {
     /// Part of it.
-    type Block: Block;
+    type Block: Extent;
 
     /// The `size_bytes` at `address`; `None` when they do not all lie within one buffer. The address may be forged.
     fn block(&mut self, address: u64, size_bytes: u64) -> Option<Self::Block>;
 }
 
-/// Part of a device's memory, to which a slot of the allocation table is bound.
-///
-/// Whoever calls is the one command at work on the block: a grain's commands run one at a time, and a block belongs to
-/// one grain. The executor has checked every range.
-pub trait Block: Clone + Debug {
+/// Part of a device's memory, to which a slot of the allocation table is bound: what the rules of commands ask of it.
+pub trait Extent: Clone + Debug {
     /// Bytes that may be reached.
     fn size_bytes(&self) -> usize;
 
     /// Its first `size_bytes`, or all of it if it has fewer.
     #[must_use]
     fn cut(self, size_bytes: usize) -> Self;
+}
 
+/// An extent whose bytes the host reaches, so that it can execute commands on it.
+///
+/// Whoever calls is the one command at work on the block: a grain's commands run one at a time, and a block belongs to
+/// one grain. The executor has checked every range.
+pub trait Block: Extent {
     /// Lends `size_bytes` from `offset_bytes` on, to be read or changed. Short: it is for copies.
     ///
     /// # Panics

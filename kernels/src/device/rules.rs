@@ -8,11 +8,12 @@ use gpubridge_abstractions::{
 };
 
 use super::kernels::{Compiled, KernelCopy};
-use super::memory::{BLOCK_ALIGNMENT, Block, DeviceMemory};
+use super::memory::{BLOCK_ALIGNMENT, DeviceMemory, Extent};
+use crate::CpuKernel;
 
 /// What a command asks for, once its checks have passed.
 #[derive(Debug)]
-pub enum Action<'a, B> {
+pub enum Action<'a, B, R = CpuKernel> {
     /// To answer with the command's own payload.
     Echo,
     /// Nothing more: a slot was unbound.
@@ -24,7 +25,7 @@ pub enum Action<'a, B> {
     /// To copy the part to the command's staging area, or to the answer.
     Read(Part<'a, B>),
     /// To run a kernel.
-    Run(Run<'a, B>),
+    Run(Run<'a, B, R>),
 }
 
 /// Part of a block.
@@ -42,9 +43,9 @@ pub struct Part<'a, B> {
 
 /// A kernel's call.
 #[derive(Debug)]
-pub struct Run<'a, B> {
+pub struct Run<'a, B, R = CpuKernel> {
     /// The kernel.
-    pub kernel: &'a Arc<Compiled>,
+    pub kernel: &'a Arc<Compiled<R>>,
     /// The blocks that it works on; what is one block may be several references.
     pub buffers: [Option<&'a B>; 3],
     /// Where among them the same block stands first.
@@ -85,12 +86,12 @@ impl<M: DeviceMemory> Rules<M> {
     /// # Errors
     /// Why the command fails.
     #[inline]
-    pub fn look_up<'a>(
+    pub fn look_up<'a, R>(
         &'a mut self,
         command: &Command,
-        kernels: &'a KernelCopy,
+        kernels: &'a KernelCopy<R>,
         staging_bytes: usize,
-    ) -> Result<Action<'a, M::Block>, Status> {
+    ) -> Result<Action<'a, M::Block, R>, Status> {
         match Opcode::from_number(command.opcode) {
             Some(Opcode::Compute) => self.compute(command, kernels).map(Action::Run),
             Some(Opcode::Bind) => self
@@ -161,7 +162,7 @@ impl<M: DeviceMemory> Rules<M> {
     }
 
     #[inline]
-    fn compute<'a>(&'a self, command: &Command, kernels: &'a KernelCopy) -> Result<Run<'a, M::Block>, Status> {
+    fn compute<'a, R>(&'a self, command: &Command, kernels: &'a KernelCopy<R>) -> Result<Run<'a, M::Block, R>, Status> {
         let kernel = kernels.find(command.kernel).ok_or(Status::UnknownKernel)?;
         let call = Compute::from_payload(&command.payload);
         let mut buffers = [None; 3];

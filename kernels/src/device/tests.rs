@@ -9,7 +9,7 @@ use gpubridge_abstractions::{
     Opcode, Status,
 };
 
-use super::{Block, DeviceMemory, Executor, KernelCopy, KernelTable, Task};
+use super::{Block, DeviceMemory, Executor, Extent, KernelCopy, KernelTable, Task};
 use crate::id::ADD;
 use crate::{Kernel, library};
 
@@ -32,7 +32,7 @@ impl DeviceMemory for Bytes {
     }
 }
 
-impl Block for Bytes {
+impl Extent for Bytes {
     fn size_bytes(&self) -> usize {
         self.size_bytes
     }
@@ -40,7 +40,9 @@ impl Block for Bytes {
     fn cut(self, size_bytes: usize) -> Self {
         Self { size_bytes: self.size_bytes.min(size_bytes), ..self }
     }
+}
 
+impl Block for Bytes {
     fn lend(&self, offset_bytes: usize, size_bytes: usize, to: impl FnOnce(&mut [u8])) {
         to(&mut self.of.borrow_mut()[offset_bytes..offset_bytes + size_bytes]);
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
 
 use gpubridge_abstractions::{DeviceBuffer, Error, ErrorKind, MemoryType};
-use gpubridge_kernels::device::{Block, DeviceMemory};
+use gpubridge_kernels::device::{Block, DeviceMemory, Extent};
 
 pub(crate) const TOTAL_BYTES: u64 = 1 << 30;
 /// An address is a buffer's number, which is never given out twice, above so many bits of offset.
@@ -98,7 +98,7 @@ impl DeviceMemory for Heap {
     }
 }
 
-impl Block for Piece {
+impl Extent for Piece {
     fn size_bytes(&self) -> usize {
         self.size_bytes
     }
@@ -106,7 +106,9 @@ impl Block for Piece {
     fn cut(self, size_bytes: usize) -> Self {
         Self { size_bytes: self.size_bytes.min(size_bytes), ..self }
     }
+}
 
+impl Block for Piece {
     fn lend(&self, offset_bytes: usize, size_bytes: usize, to: impl FnOnce(&mut [u8])) {
         let start = self.start + offset_bytes;
         to(&mut self.bytes.lock().expect(INTACT)[start..start + size_bytes]);
