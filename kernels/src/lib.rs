@@ -34,6 +34,7 @@ mod element;
 mod kernel;
 pub mod library;
 pub mod ring;
+pub mod vulkan;
 
 pub use element::{Element, Elements};
 pub use kernel::{Answer, CompileCpu, CpuKernel, Invocation, Kernel, KernelLibrary, Twin};

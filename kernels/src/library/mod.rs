@@ -138,7 +138,7 @@ pub fn library() -> KernelLibrary {
 }
 
 /// The targets that the library's kernels have variants for.
-const TARGETS: &[&str] = &["cpu", "cuda"];
+const TARGETS: &[&str] = &["cpu", "cuda", "vulkan"];
 
 /// In the ring up to 64 Ki element operations, a fraction of a millisecond on one core: longer ones would hold up the
 /// other grains of their lane.
