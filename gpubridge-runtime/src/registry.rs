@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use gpubridge_abstractions::{Backend, Device, DeviceIndex, DeviceInfo, DeviceStatus, Error, ErrorKind};
+use gpubridge_abstractions::{Backend, Device, DeviceIndex, DeviceInfo, DeviceKind, DeviceStatus, Error, ErrorKind};
 
 /// The environment variable that names a backend where the caller named none.
 pub const BACKEND_VARIABLE: &str = "GPUBRIDGE_BACKEND";
@@ -11,7 +11,8 @@ pub const BACKEND_VARIABLE: &str = "GPUBRIDGE_BACKEND";
 pub const AUTO: &str = "auto";
 
 /// Backends in the order in which they are tried; all others follow in the order of their registration.
-const PREFERENCE: [&str; 3] = ["cuda", "vulkan", "cpu"];
+const PREFERENCE: [&str; 3] = ["cuda", "vulkan", CPU];
+const CPU: &str = "cpu";
 const SELECT: &str = "registry.select";
 
 type Environment = dyn Fn(&str) -> Option<String> + Send + Sync;
@@ -152,6 +153,8 @@ impl BackendRegistry {
     /// - **never-replaced**: A chosen backend is used or the call fails with its error: nothing takes its place.
     /// - **unknown-name**: A choice that is no backend is refused with those that are.
     /// - **preference**: Without a choice the order is CUDA, Vulkan, CPU, whatever the order of registration...
+    /// - **no-emulation**: ...but for CUDA and Vulkan on a device that is a processor itself (Mesa's llvmpipe): it is used when
+    ///   it is chosen, and otherwise passed over for the CPU backend...
     /// - **others-last**: ...then the others in the order of their registration.
     /// - **reason**: Backends that fail or have no device that can be opened are passed over, and the reason says so.
     /// - **none-works**: When none is left the error says why each was passed over.
@@ -207,6 +210,10 @@ impl BackendRegistry {
             };
             let info = pick(&devices, device)
                 .map_err(|refusal| refusal.into_error(&format!("backend `{name}` is the first that works")))?;
+            if info.kind == DeviceKind::Cpu && PREFERENCE.contains(&name) && name != CPU {
+                passed_over.push(format!("{name}: {} is a processor, for which there is `{CPU}`", info.name));
+                continue;
+            }
             let mut reason = format!("{}: the first backend in order that works", describe(name, &info));
             if !passed_over.is_empty() {
                 reason = format!("{reason}; passed over: {}", passed_over.join("; "));

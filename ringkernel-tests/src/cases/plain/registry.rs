@@ -12,6 +12,7 @@ use crate::Case;
 /// All cases of the area.
 pub const CASES: &[Case] = crate::cases::table!("registry":
     the_order_is_cuda_vulkan_cpu_whatever_was_registered_first => "BackendRegistry::select/preference",
+    a_processor_is_not_taken_for_a_gpu => "BackendRegistry::select/no-emulation",
     other_backends_come_last_in_the_order_of_their_registration => "BackendRegistry::select/others-last",
     what_was_passed_over_is_told => "BackendRegistry::select/reason",
     nothing_that_works_is_an_error_that_says_why => "BackendRegistry::select/none-works",
@@ -75,6 +76,22 @@ fn registry(doubles: impl IntoIterator<Item = Double>) -> BackendRegistry {
 
 fn all_three() -> [Double; 3] {
     [with_devices("cpu", 1), with_devices("vulkan", 1), with_devices("cuda", 2)]
+}
+
+/// Vulkan on a processor, such as llvmpipe, with the CPU backend, alone, and chosen.
+pub fn a_processor_is_not_taken_for_a_gpu() {
+    let emulated = || {
+        let info = DeviceInfo { kind: DeviceKind::Cpu, ..device("vulkan", 0, DeviceStatus::Available) };
+        Double { name: "vulkan", devices: Ok(vec![info]) }
+    };
+    let selection = registry([emulated(), with_devices("cpu", 1)]).select(None, None).expect("works");
+    assert_eq!(selection.backend.name(), "cpu");
+    let why = "vulkan: vulkan unit is a processor, for which there is `cpu`";
+    assert!(selection.reason.contains(why), "{}", selection.reason);
+    let error = registry([emulated()]).select(None, None).expect_err("is refused");
+    assert!(error.message().contains(why), "{error}");
+    let selection = registry([emulated(), with_devices("cpu", 1)]).select(Some("vulkan"), None).expect("works");
+    assert_eq!(selection.backend.name(), "vulkan");
 }
 
 /// Three backends in all orders of registration, with the best of them missing in turn.

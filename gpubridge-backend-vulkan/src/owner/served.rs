@@ -1,0 +1,103 @@
+//! The device's half of a ring, as its owner thread serves it.
+
+use std::sync::Arc;
+
+use gpubridge_abstractions::{Command, Completion, Opcode, Status};
+use gpubridge_kernels::device::{Control, KernelCopy, Phase, Rules};
+use gpubridge_kernels::ring::{DeviceLane, HostCompletions, HostMemory};
+
+use super::work::{Whose, Work};
+use crate::heap::LaneHeap;
+use crate::kernels::Code;
+
+/// The most commands that are taken from a lane before the next lane has its turn.
+const TURN: usize = 256;
+
+/// One lane.
+#[derive(Debug)]
+pub(crate) struct ServedLane {
+    pub(crate) device: DeviceLane<Arc<HostMemory>>,
+    pub(crate) completions: HostCompletions<Arc<HostMemory>>,
+    pub(crate) rules: Rules<LaneHeap>,
+}
+
+/// A ring.
+#[derive(Debug)]
+pub(crate) struct ServedRing {
+    pub(crate) control: Arc<Control>,
+    pub(crate) lanes: Vec<ServedLane>,
+    pub(crate) kernels: KernelCopy<Code>,
+    pub(crate) phase: Phase,
+    /// Whether the device bounds the turns of a thread's loops, as llvmpipe does.
+    pub(crate) is_bounded: bool,
+    /// Commands that were taken and are not answered.
+    pub(crate) outstanding: usize,
+}
+
+impl ServedRing {
+    /// Takes what has arrived, as long as `admit` has room for it: `false` says that it has no more, though it has kept that one.
+    /// Returns whether there was anything.
+    pub(crate) fn take(&mut self, ring: usize, mut admit: impl FnMut(&Self, usize, Work, u32) -> bool) -> bool {
+        let mut any = false;
+        let mut has_room = true;
+        for lane in 0..self.lanes.len() {
+            if !has_room || !self.lanes[lane].device.has_news() {
+                continue;
+            }
+            let mut command = Command::new(Opcode::Skip, 0, [0; 7]);
+            let mut refreshed = false;
+            for _ in 0..TURN {
+                let Self { lanes, kernels, is_bounded, .. } = self;
+                let ServedLane { device, rules, .. } = &mut lanes[lane];
+                let Some(reply) = device.poll(&mut command) else { break };
+                if !refreshed {
+                    kernels.refresh();
+                    refreshed = true;
+                }
+                let staging_bytes = device.staging(&reply).len() * 8;
+                let action = rules.look_up(&command, kernels, staging_bytes);
+                let mut work = Work::of(&command, action, Whose::Command { ring, lane, reply });
+                if *is_bounded {
+                    work.refuse_unbounded();
+                }
+                self.outstanding += 1;
+                any = true;
+                has_room = admit(self, lane, work, command.grain);
+                if !has_room {
+                    break;
+                }
+            }
+            self.lanes[lane].device.publish_consumed();
+        }
+        any
+    }
+
+    /// Answers everything that was not taken.
+    pub(crate) fn cancel(&mut self) {
+        let mut command = Command::new(Opcode::Skip, 0, [0; 7]);
+        for lane in &mut self.lanes {
+            while let Some(reply) = lane.device.poll(&mut command) {
+                lane.device.complete(reply, &Completion::of(Status::Cancelled));
+            }
+            lane.device.publish_consumed();
+        }
+    }
+
+    /// The end of the ring, after everything that was taken is answered.
+    pub(crate) fn end(&mut self) {
+        // Submissions have been refused for a while: this is for the ones that were under way then.
+        self.cancel();
+        self.lanes.iter().for_each(|lane| lane.completions.device_ended());
+        self.control.reached(Phase::Terminated);
+    }
+
+    /// The device was lost: nothing more is answered.
+    pub(crate) fn lose(&mut self) {
+        self.lanes.iter().for_each(|lane| lane.completions.device_lost());
+        self.control.reached(Phase::Terminated);
+    }
+
+    pub(crate) fn has_news(&self) -> bool {
+        self.lanes.iter().any(|lane| lane.device.has_news())
+    }
+}

@@ -1,0 +1,44 @@
+//! Runs the suite on the Vulkan backend, under the validation layer where that is there: whatever it says fails the run.
+//!
+//! Without a Vulkan driver every case is ignored with that reason; `GPUBRIDGE_REQUIRE=vulkan` turns it into a failure, and
+//! the lack of the validation layer as well.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use gpubridge_abstractions::{Backend, DeviceIndex};
+use gpubridge_backend_vulkan::{VulkanBackend, VulkanConfig};
+use gpubridge_kernels::library;
+use ringkernel_tests::{REQUIRE_VARIABLE, Suite};
+
+ringkernel_tests::count_allocations!();
+
+fn main() -> ExitCode {
+    let mut config = VulkanConfig::default();
+    config.validates = true;
+    let validated = VulkanBackend::new(library()).with_config(config);
+    let names = std::env::var(REQUIRE_VARIABLE).unwrap_or_default();
+    let is_required = names.split(',').any(|name| name.trim() == validated.name());
+    if !is_required && let Err(why) = validated.devices() {
+        eprintln!("without the validation layer: {why}");
+        return Suite::new(Arc::new(VulkanBackend::new(library()))).main();
+    }
+    // Kept open: what a driver compiles when it is first used, it compiles once for all cases.
+    let open = validated.open(DeviceIndex(0)).ok();
+    let code = Suite::new(Arc::new(validated.clone())).main();
+    drop(open);
+    let messages = validated.validation_messages();
+    if !messages.is_empty() {
+        eprintln!("the validation layer says:\n{}", messages.join("\n"));
+        return ExitCode::FAILURE;
+    }
+    // That it was on is proved where the whole suite has run: alone, a case may have no device.
+    if validated.devices().is_ok() {
+        validated.provoke_validation(DeviceIndex(0)).expect("the device opens");
+        if validated.validation_messages().is_empty() {
+            eprintln!("the validation layer has nothing against three bytes of push constants: it is not on");
+            return ExitCode::FAILURE;
+        }
+    }
+    code
+}
