@@ -48,6 +48,8 @@ pub fn backends(library: kernels::KernelLibrary) -> runtime::BackendRegistry {
     let built_in: &[Make] = &[
         #[cfg(feature = "cuda")]
         |library| Arc::new(gpubridge_backend_cuda::CudaBackend::new(library.clone())),
+        #[cfg(feature = "vulkan")]
+        |library| Arc::new(gpubridge_backend_vulkan::VulkanBackend::new(library.clone())),
         #[cfg(feature = "cpu")]
         |library| Arc::new(gpubridge_backend_cpu::CpuBackend::new(library.clone())),
     ];

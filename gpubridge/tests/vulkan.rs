@@ -1,0 +1,63 @@
+//! The program built with Vulkan: on a device that is chosen it does its work there, llvmpipe is not taken unasked, and without a
+//! loader it says so.
+
+mod common;
+
+use std::env;
+use std::process::{Command, ExitCode};
+
+use common::{Bench, finish};
+use libtest_mimic::{Arguments, Trial};
+use ringkernel_tests::REQUIRE_VARIABLE;
+
+/// Readings of a few sensors, some hundred each.
+fn readings() -> String {
+    let mut random = fastrand::Rng::with_seed(7);
+    let rows = (0..2000).map(|row| format!("s{},{}\n", row % 5, random.i32(-500..500)));
+    std::iter::once("sensor,value\n".to_owned()).chain(rows).collect()
+}
+
+fn main() -> ExitCode {
+    let devices = finish(Bench::new().command(&["devices"]).spawn().unwrap()).report();
+    let has_device = devices.lines().any(|line| line.starts_with("vulkan · 0"));
+    let is_processor = devices.contains("llvmpipe");
+    let required = env::var(REQUIRE_VARIABLE).is_ok_and(|names| names.split(',').any(|name| name.trim() == "vulkan"));
+    // Where Vulkan is required, the test runs without a device, and fails.
+    let device = if has_device || required { "" } else { "needs a Vulkan device" };
+    let processor = if is_processor || required { "" } else { "needs llvmpipe" };
+    let trials = vec![
+        trial("every_score_comes_from_the_device_that_was_chosen_and_is_right", device, || {
+            let report = scores(|program| program.env("GPUBRIDGE_BACKEND", "vulkan"));
+            assert!(report.contains("backend vulkan"), "{report}");
+        }),
+        trial("a_processor_is_not_taken_unasked", processor, || {
+            let report = scores(|program| program);
+            assert!(report.contains("is a processor, for which there is `cpu`"), "{report}");
+        }),
+        trial("without_a_driver_it_says_so_and_takes_the_cpu", "", || {
+            let report =
+                scores(|program| program.env("VK_ICD_FILENAMES", "/nowhere").env("VK_DRIVER_FILES", "/nowhere"));
+            assert!(report.contains("vulkan: vulkan.devices: "), "{report}");
+        }),
+    ];
+    libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
+}
+
+/// A test, which is ignored for a reason if there is one.
+fn trial(name: &str, ignored: &str, test: impl FnOnce() + Send + 'static) -> Trial {
+    let test = move || {
+        test();
+        Ok(())
+    };
+    Trial::test(name, test).with_kind(ignored).with_ignored_flag(!ignored.is_empty())
+}
+
+/// The report of a run that scores and verifies the readings, in an environment that `set` makes.
+fn scores(set: impl FnOnce(&mut Command) -> &mut Command) -> String {
+    let bench = Bench::new();
+    let file = bench.file("readings.csv", readings());
+    let mut program = bench.command(&["stream", &file, "--key", "sensor", "--value", "value", "--verify"]);
+    let report = finish(set(&mut program).spawn().unwrap()).report();
+    assert!(report.contains("all 2000 scores"), "{report}");
+    report
+}
