@@ -12,7 +12,7 @@ use gpubridge_kernels::KernelLibrary;
 use gpubridge_kernels::device::KernelTable;
 use parking_lot::Mutex;
 
-use crate::gpu::{Allocation, Buffers, Gpu, Instance, Physical, Pipelines, Use};
+use crate::gpu::{Allocation, Buffers, Gpu, Instance, Loader, Physical, Pipelines, Use};
 use crate::heap::{ALIGNMENT, Chunk, Heap, Range};
 use crate::kernels::{self, Code};
 use crate::owner::Owner;
@@ -56,6 +56,7 @@ impl Default for VulkanConfig {
 pub struct VulkanBackend {
     library: Arc<KernelLibrary>,
     config: VulkanConfig,
+    loader: Option<Loader>,
     loaded: Arc<Loaded>,
 }
 
@@ -70,13 +71,24 @@ struct Loaded {
 impl VulkanBackend {
     /// A backend whose devices run the kernels of `library` that have a variant for Vulkan.
     pub fn new(library: KernelLibrary) -> Self {
-        Self { library: Arc::new(library), config: VulkanConfig::default(), loaded: Arc::default() }
+        Self { library: Arc::new(library), config: VulkanConfig::default(), loader: None, loaded: Arc::default() }
     }
 
     /// The same with another use of the device.
     #[must_use]
     pub fn with_config(mut self, config: VulkanConfig) -> Self {
         (self.config, self.loaded) = (config, Arc::default());
+        self
+    }
+
+    /// The same with functions from elsewhere than the system's loader: from a driver that is linked with the program, or from
+    /// what a test puts in between.
+    ///
+    /// # Safety
+    /// `vkGetInstanceProcAddr` must be a loader's or a driver's, or do as such a one does.
+    #[must_use]
+    pub unsafe fn with_loader(mut self, get_instance_proc_addr: Loader) -> Self {
+        (self.loader, self.loaded) = (Some(get_instance_proc_addr), Arc::default());
         self
     }
 
@@ -104,7 +116,7 @@ impl VulkanBackend {
         match self.loaded.instance.get() {
             Some(instance) => Ok(instance),
             None => {
-                let instance = Arc::new(Instance::load(operation, self.config.validates)?);
+                let instance = Arc::new(Instance::load(operation, self.config.validates, self.loader)?);
                 Ok(self.loaded.instance.get_or_init(|| instance))
             }
         }

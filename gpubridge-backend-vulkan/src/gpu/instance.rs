@@ -4,11 +4,14 @@ use std::collections::BTreeSet;
 use std::ffi::{CStr, c_void};
 use std::sync::Arc;
 
-use ash::{Entry, ext, vk};
+use ash::{Entry, StaticFn, ext, vk};
 use gpubridge_abstractions::{Error, ErrorKind};
 use parking_lot::Mutex;
 
 use super::failed;
+
+/// Where all functions come from.
+pub(crate) type Loader = vk::PFN_vkGetInstanceProcAddr;
 
 const LAYER: &CStr = c"VK_LAYER_KHRONOS_validation";
 
@@ -57,14 +60,18 @@ pub(crate) struct Physical {
 
 impl Instance {
     /// Loads the loader and makes an instance, with the validation layer if `validates`.
-    pub(crate) fn load(operation: &'static str, validates: bool) -> Result<Self, Error> {
+    pub(crate) fn load(operation: &'static str, validates: bool, loader: Option<Loader>) -> Result<Self, Error> {
         let refuse = |why: String| Error::new(ErrorKind::Unsupported, operation, why);
-        // SAFETY: the library that is found by the loader's name is the loader; its initialisers do what those of any
-        // library do.
-        let entry = unsafe { Entry::load() }.map_err(|error| {
-            refuse("there is no Vulkan loader: install it (Debian: libvulkan1) with a driver".to_owned())
-                .with_source(error)
-        })?;
+        let entry = match loader {
+            // SAFETY: who has given it has promised that it is one of Vulkan's.
+            Some(get_instance_proc_addr) => unsafe { Entry::from_static_fn(StaticFn { get_instance_proc_addr }) },
+            // SAFETY: the library that is found by the loader's name is the loader; its initialisers do what those of any
+            // library do.
+            None => unsafe { Entry::load() }.map_err(|error| {
+                refuse("there is no Vulkan loader: install it (Debian: libvulkan1) with a driver".to_owned())
+                    .with_source(error)
+            })?,
+        };
         let fail = |result| failed(operation, "an instance could not be made", result);
         // SAFETY: the entry is loaded.
         let version = unsafe { entry.try_enumerate_instance_version() }.map_err(fail)?.unwrap_or(vk::API_VERSION_1_0);

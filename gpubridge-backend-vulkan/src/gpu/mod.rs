@@ -8,7 +8,7 @@ mod pipelines;
 
 pub(crate) use commands::{Buffers, Slot};
 pub(crate) use device::{Flight, Gpu};
-pub(crate) use instance::{Instance, Physical};
+pub(crate) use instance::{Instance, Loader, Physical};
 pub(crate) use memory::{Allocation, Use};
 pub(crate) use pipelines::{Pipelines, Program};
 

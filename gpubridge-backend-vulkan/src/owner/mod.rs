@@ -5,6 +5,7 @@ mod served;
 mod work;
 
 use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
@@ -65,7 +66,7 @@ impl Owner {
         let free = slots.into_iter().map(|slot| Batch::new(slot, mixes)).collect();
         let (jobs, inbox) = channel();
         let lost = Arc::<OnceLock<String>>::default();
-        let serving = Serving {
+        let mut serving = Serving {
             gpu: Arc::clone(&gpu),
             config,
             inbox,
@@ -76,11 +77,19 @@ impl Owner {
             held: None,
             is_full: false,
             value: 0,
+            submitted: 0,
             lost: Arc::clone(&lost),
             has_ended: false,
             has_landed: [false; 2],
         };
-        let started = thread::Builder::new().name("gpubridge-vulkan".to_owned()).spawn(move || serving.run());
+        let started = thread::Builder::new().name("gpubridge-vulkan".to_owned()).spawn(move || {
+            // What panics here would leave everybody waiting.
+            match catch_unwind(AssertUnwindSafe(|| serving.run())) {
+                Ok(Ok(())) => {}
+                Ok(Err(lost)) => serving.lose(&lost),
+                Err(_) => serving.lose(&Lost { why: "the owner thread has panicked".to_owned(), is_at_work: true }),
+            }
+        });
         let handle = started.map_err(|error| {
             Error::new(ErrorKind::Io, operation, "the owner thread could not be started").with_source(error)
         })?;
@@ -159,6 +168,8 @@ struct Serving {
     held: Option<(Work, GrainKey)>,
     is_full: bool,
     value: u64,
+    // The value of the last batch that the device has taken.
+    submitted: u64,
     lost: Arc<OnceLock<String>>,
     has_ended: bool,
     // Whether a batch has landed that walks lists, and one of a grid.
@@ -166,29 +177,26 @@ struct Serving {
 }
 
 impl Serving {
-    fn run(mut self) {
+    /// Serves until it is told to end and nothing is left to do.
+    fn run(&mut self) -> Result<(), Lost> {
         let mut idle_since = Instant::now();
         let mut looks = 0;
         loop {
-            match self.turn() {
-                Ok(true) => (idle_since, looks) = (Instant::now(), 0),
-                Ok(false) => {
-                    if self.has_ended && !self.has_work() {
-                        return;
-                    }
-                    looks += 1;
-                    if looks < LOOKS {
-                        std::hint::spin_loop();
-                        continue;
-                    }
-                    looks = 0;
-                    if idle_since.elapsed() >= self.config.spin
-                        && let Err(why) = self.rest()
-                    {
-                        return self.lose(&why);
-                    }
-                }
-                Err(why) => return self.lose(&why),
+            if self.turn()? {
+                (idle_since, looks) = (Instant::now(), 0);
+                continue;
+            }
+            if self.has_ended && !self.has_work() {
+                return Ok(());
+            }
+            looks += 1;
+            if looks < LOOKS {
+                std::hint::spin_loop();
+                continue;
+            }
+            looks = 0;
+            if idle_since.elapsed() >= self.config.spin {
+                self.rest()?;
             }
         }
     }
@@ -342,6 +350,7 @@ impl Serving {
         };
         self.flights.push_back(batch);
         submitted.map_err(|result| Lost::of("a batch could not be submitted", result))?;
+        self.submitted = self.value;
         Ok(true)
     }
 
@@ -400,11 +409,19 @@ impl Serving {
         Ok(())
     }
 
+    /// Whether the device is at work no more: what it was given has landed within the limit, or it says that it is lost.
+    fn is_at_rest(&self) -> bool {
+        match self.gpu.wait(self.submitted, self.config.batch_limit) {
+            Ok(flight) => flight == Flight::Landed,
+            Err(result) => result == vk::Result::ERROR_DEVICE_LOST,
+        }
+    }
+
     /// The device stopped answering: so does everything that waits for it.
-    fn lose(mut self, lost: &Lost) {
+    fn lose(&mut self, lost: &Lost) {
         // Set once: this is the end of the thread.
         let _ = self.lost.set(lost.why.clone());
-        self.gpu.lose(lost.is_at_work);
+        self.gpu.lose(lost.is_at_work || !self.is_at_rest());
         let batches = self.flights.iter_mut().chain(&mut self.building);
         // Reservations are told by their channel's end; commands by their lanes.
         batches.for_each(|batch| batch.give_up(drop));
