@@ -42,7 +42,7 @@ pub(crate) fn compile(
         kernel.cpu.as_ref().map_or(Ok(()), |compile| compile(spec).map(drop))?;
         let what = spec.id.0 << 2 | spec.element as u32;
         prepare(what).map_err(|error| error.to_string())?;
-        let [turns, share] = if matches!(spec.id, id::MATVEC | id::MATMUL | id::TOP_K) { [320, 8] } else { [64, 32] };
+        let [turns, share] = if matches!(spec.id, id::MATVEC | id::MATMUL | id::TOP_K) { [1800, 8] } else { [88, 32] };
         let turns_share = u64::from(share);
         Ok(Code { what, phases: phases(spec.id), turns, turns_share })
     })

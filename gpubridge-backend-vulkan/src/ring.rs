@@ -56,6 +56,7 @@ impl VulkanRing {
             lanes: served,
             kernels,
             phase: Phase::Inactive,
+            first: 0,
             is_bounded: opened.owner.gpu().physical().is_processor(),
             outstanding: 0,
         };

@@ -10,8 +10,9 @@
 #endif
 
 // Device memory by its address.
-layout(buffer_reference, std430, buffer_reference_align = 4) SHARED_BY_THREADS buffer Words {
-    uint words[];
+layout(buffer_reference, std430, buffer_reference_align = 4) buffer Words {
+    // On the member: on the block the compiler drops it.
+    SHARED_BY_THREADS uint words[];
 };
 
 // All threads of the workgroup come here, and see what each has written before.
@@ -23,6 +24,8 @@ void sync() {
     memoryBarrierBuffer();
     memoryBarrierShared();
     barrier();
+    // Ahead of what is read next: the barrier by itself orders shared memory alone.
+    memoryBarrierBuffer();
 #endif
 }
 

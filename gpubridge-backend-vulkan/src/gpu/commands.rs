@@ -7,7 +7,7 @@ use gpubridge_abstractions::{Error, RingConfig};
 use gpubridge_kernels::vulkan::{ANSWER_BYTES, GRID_GROUPS_MAX, OPERATION_WORDS, Operation, PARTIALS_BYTES, only};
 
 use super::memory::{Allocation, Use};
-use super::pipelines::{Pipelines, Program};
+use super::pipelines::{PUSH_WORDS, Pipelines, Program};
 use super::{Gpu, failed};
 
 /// The most operations of a batch.
@@ -100,7 +100,7 @@ impl Buffers {
 
     fn pipeline(&self, program: Program) -> Result<vk::Pipeline, vk::Result> {
         // It is there: it was made when the kernel was compiled, or when the device was opened.
-        self.pipelines.get(program, "vulkan.submit").map_err(|_| vk::Result::ERROR_INITIALIZATION_FAILED)
+        self.pipelines.find(program).ok_or(vk::Result::ERROR_INITIALIZATION_FAILED)
     }
 
     /// A barrier between what came before and what follows.
@@ -134,8 +134,11 @@ impl Buffers {
         self.barrier(commands, transfer, to);
     }
 
-    fn push(&self, commands: vk::CommandBuffer, words: &[u32]) {
-        let bytes: Vec<u8> = words.iter().flat_map(|word| word.to_ne_bytes()).collect();
+    fn push(&self, commands: vk::CommandBuffer, given: [u32; PUSH_WORDS]) {
+        let mut bytes = [0; PUSH_WORDS * 4];
+        for (to, word) in bytes.as_chunks_mut().0.iter_mut().zip(given) {
+            *to = word.to_ne_bytes();
+        }
         let (functions, layout) = (self.gpu().functions(), self.pipelines.layout());
         // SAFETY: the command buffer is being recorded; the layout has as many bytes.
         unsafe { functions.cmd_push_constants(commands, layout, vk::ShaderStageFlags::COMPUTE, 0, &bytes) };
@@ -178,7 +181,8 @@ impl Slot {
         buffers.begin(commands, buffers.pipeline(program)?)?;
         let [lists, operations] = [LISTS, OPERATIONS].map(|at| words(self.arguments.address() + at as u64));
         let answers = words(self.results.address());
-        buffers.push(commands, &[lists, operations, answers].concat());
+        let ([a, b], [c, d], [e, f]) = (lists, operations, answers);
+        buffers.push(commands, [a, b, c, d, e, f, 0]);
         buffers.dispatch(commands, &self.arguments, WALK_GROUPS);
         buffers.end(commands)
     }
@@ -194,7 +198,8 @@ impl Slot {
                 let to = (Stage::COMPUTE_SHADER, Access::SHADER_READ | writes);
                 buffers.barrier(commands, (Stage::COMPUTE_SHADER, writes), to);
             }
-            buffers.push(commands, &[&operation[..], &answers, &partials, &[phase]].concat());
+            let ([a, b], [c, d], [e, f]) = (operation, answers, partials);
+            buffers.push(commands, [a, b, c, d, e, f, phase]);
             buffers.dispatch(commands, &self.arguments, GRID_GROUPS);
         }
         buffers.end(commands)
@@ -212,16 +217,18 @@ impl Slot {
         buffers.fill(commands, buffer, offset, size_bytes);
         let operation = words(self.arguments.address() + OPERATIONS as u64);
         let answers = words(self.results.address());
-        buffers.push(commands, &[&operation[..], &answers, &[0; 3]].concat());
+        let ([a, b], [c, d]) = (operation, answers);
+        buffers.push(commands, [a, b, c, d, 0, 0, 0]);
         buffers.dispatch(commands, &self.arguments, GRID_GROUPS);
         buffers.end(commands)?;
         Ok(commands)
     }
 
-    /// The command buffer of `program`; of one that a grid runs, in so many phases, which are always the same for it.
-    pub(crate) fn commands(&mut self, program: Program, phases: u32) -> Result<vk::CommandBuffer, vk::Result> {
+    /// The command buffer of `program`, and whether it is its first use; of one that a grid runs, in so many phases, which are
+    /// always the same for it.
+    pub(crate) fn commands(&mut self, program: Program, phases: u32) -> Result<(vk::CommandBuffer, bool), vk::Result> {
         if let Some((_, commands)) = self.recorded.iter().find(|(known, _)| *known == program) {
-            return Ok(*commands);
+            return Ok((*commands, false));
         }
         let commands = self.buffers.commands()?;
         match program {
@@ -229,7 +236,7 @@ impl Slot {
             Program::Grid(_) => self.record_grid(commands, program, phases)?,
         }
         self.recorded.push((program, commands));
-        Ok(commands)
+        Ok((commands, true))
     }
 
     pub(crate) fn set_walk_groups(&mut self, groups: u32) {

@@ -27,7 +27,7 @@ pub(crate) struct Gpu {
     is_lost: AtomicBool,
     is_abandoned: AtomicBool,
     // Dropped behind the device.
-    _instance: Arc<Instance>,
+    instance: Arc<Instance>,
 }
 
 impl std::fmt::Debug for Gpu {
@@ -85,7 +85,7 @@ impl Gpu {
             reserved: [const { AtomicU64::new(0) }; _],
             is_lost: AtomicBool::new(false),
             is_abandoned: AtomicBool::new(false),
-            _instance: Arc::clone(instance),
+            instance: Arc::clone(instance),
         }))
     }
 
@@ -170,6 +170,8 @@ impl Gpu {
 impl Drop for Gpu {
     fn drop(&mut self) {
         if self.is_abandoned() {
+            // Nor may the driver go away.
+            std::mem::forget(Arc::clone(&self.instance));
             return;
         }
         // SAFETY: whatever is under way keeps the device, so nothing is.

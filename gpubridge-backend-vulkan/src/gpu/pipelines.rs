@@ -9,8 +9,8 @@ use parking_lot::Mutex;
 
 use super::{Gpu, failed};
 
-/// Bytes of push constants: the larger of the two shaders'.
-const PUSH_BYTES: u32 = 28;
+/// Words of push constants: the larger of the two shaders'.
+pub(super) const PUSH_WORDS: usize = 7;
 
 /// A pipeline: one of the two shaders, for one kernel, all of them or none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub(crate) struct Pipelines {
 
 impl Pipelines {
     pub(crate) fn new(gpu: &Arc<Gpu>, operation: &'static str) -> Result<Self, Error> {
-        Self::with_push_bytes(gpu, PUSH_BYTES, operation)
+        Self::with_push_bytes(gpu, PUSH_WORDS as u32 * 4, operation)
     }
 
     /// The same with so many bytes of push constants.
@@ -49,13 +49,24 @@ impl Pipelines {
     /// # Errors
     /// `KernelBuild` when the driver rejects it.
     pub(crate) fn get(&self, program: Program, operation: &'static str) -> Result<vk::Pipeline, Error> {
-        let mut made = self.made.lock();
-        if let Some((_, pipeline)) = made.iter().find(|(known, _)| *known == program) {
-            return Ok(*pipeline);
+        if let Some(pipeline) = self.find(program) {
+            return Ok(pipeline);
         }
+        // Without the lock, for which the owner thread would wait.
         let pipeline = self.compile(program, operation)?;
+        let mut made = self.made.lock();
+        if let Some((_, earlier)) = made.iter().find(|(known, _)| *known == program) {
+            // SAFETY: nobody knows of it.
+            unsafe { self.gpu.functions().destroy_pipeline(pipeline, None) };
+            return Ok(*earlier);
+        }
         made.push((program, pipeline));
         Ok(pipeline)
+    }
+
+    /// The pipeline of `program`, if it was made.
+    pub(crate) fn find(&self, program: Program) -> Option<vk::Pipeline> {
+        self.made.lock().iter().find(|(known, _)| *known == program).map(|(_, pipeline)| *pipeline)
     }
 
     fn compile(&self, program: Program, operation: &'static str) -> Result<vk::Pipeline, Error> {

@@ -66,6 +66,9 @@ pub(crate) struct Batch {
     // Which kernel is called, or that several are.
     only: u32,
     mixes: bool,
+    has_filled: bool,
+    /// Whether it runs for the first time what it runs, which drivers may compile then.
+    pub(crate) is_first: bool,
     /// When its first command came; since when it is under way, once it is.
     pub(crate) since: Instant,
     /// The timeline's value when it has landed.
@@ -89,6 +92,8 @@ impl Batch {
             grid: None,
             only: only::NONE,
             mixes,
+            has_filled: false,
+            is_first: false,
             since: Instant::now(),
             value: 0,
         }
@@ -101,11 +106,6 @@ impl Batch {
     /// Whether the device has anything to do for it.
     pub(crate) fn has_work(&self) -> bool {
         !self.operations.is_empty()
-    }
-
-    /// Whether it is one operation by a grid.
-    pub(crate) fn is_of_grid(&self) -> bool {
-        self.grid.is_some()
     }
 
     /// Takes work on, or gives it back if it has to be in a later batch. `staging` is its command's staging area.
@@ -229,7 +229,7 @@ impl Batch {
     /// Submits it; the timeline has `value` when it has landed.
     pub(crate) fn submit(&mut self, gpu: &Gpu, value: u64) -> Result<(), vk::Result> {
         (self.value, self.since) = (value, Instant::now());
-        let commands = match self.grid {
+        let (commands, is_first) = match self.grid {
             None => {
                 self.write_lists();
                 self.slot.commands(Program::Walk(self.only), 1)?
@@ -243,11 +243,13 @@ impl Batch {
                     }
                     Grid::Fill { buffer, offset, size_bytes } => {
                         self.slot.set_grid_groups(1);
-                        self.slot.record_fill(buffer, offset, size_bytes)?
+                        (self.slot.record_fill(buffer, offset, size_bytes)?, !self.has_filled)
                     }
                 }
             }
         };
+        self.is_first = is_first;
+        self.has_filled |= matches!(self.grid, Some(Grid::Fill { .. }));
         self.slot.flush(self.staged[0], self.answers)?;
         gpu.submit(commands, value)
     }

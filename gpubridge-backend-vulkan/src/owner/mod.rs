@@ -80,7 +80,7 @@ impl Owner {
             submitted: 0,
             lost: Arc::clone(&lost),
             has_ended: false,
-            has_landed: [false; 2],
+            first: 0,
         };
         let started = thread::Builder::new().name("gpubridge-vulkan".to_owned()).spawn(move || {
             // What panics here would leave everybody waiting.
@@ -122,7 +122,8 @@ impl Owner {
             return Err(self.why_lost(operation));
         }
         self.thread.unpark();
-        Ok(())
+        // One that is lost by now may have gone before it saw the job.
+        if self.gpu.is_lost() { Err(self.why_lost(operation)) } else { Ok(()) }
     }
 
     /// The error of a device that was lost.
@@ -172,8 +173,8 @@ struct Serving {
     submitted: u64,
     lost: Arc<OnceLock<String>>,
     has_ended: bool,
-    // Whether a batch has landed that walks lists, and one of a grid.
-    has_landed: [bool; 2],
+    // The ring that has its turn first.
+    first: usize,
 }
 
 impl Serving {
@@ -306,28 +307,30 @@ impl Serving {
 
     /// Takes what has arrived in the rings. Returns whether there was anything.
     fn collect(&mut self) -> bool {
+        let Self { rings, building, is_full, held, first, .. } = self;
         let mut any = false;
-        for index in 0..self.rings.len() {
-            if self.building.is_none() || self.is_full {
-                return any;
+        for turn in 0..rings.len() {
+            let Some(batch) = building.as_mut().filter(|_| !*is_full) else { return any };
+            let index = (*first + turn) % rings.len();
+            let Some(ring) = &mut rings[index] else { continue };
+            if ring.phase != Phase::Active || ring.control.wanted() != Phase::Active {
+                continue;
             }
-            let Some(mut ring) = self.rings[index].take() else { continue };
-            if ring.phase == Phase::Active && ring.control.wanted() == Phase::Active {
-                let Self { building, is_full, held, .. } = self;
-                any |= ring.take(index, |ring, lane, work, grain| {
-                    let batch = building.as_mut().expect("there is one");
-                    let staging = match &work.whose {
-                        Whose::Command { reply, .. } => ring.lanes[lane].device.staging(reply),
-                        Whose::Reservation(_) => &[],
-                    };
-                    if let Some(work) = batch.admit(work, (index, lane, grain), staging) {
-                        *is_full = true;
-                        *held = Some((work, (index, lane, grain)));
-                    }
-                    !*is_full
-                });
+            any |= ring.take(index, |ring, lane, work, grain| {
+                let staging = match &work.whose {
+                    Whose::Command { reply, .. } => ring.lanes[lane].device.staging(reply),
+                    Whose::Reservation(_) => &[],
+                };
+                if let Some(work) = batch.admit(work, (index, lane, grain), staging) {
+                    *is_full = true;
+                    *held = Some((work, (index, lane, grain)));
+                }
+                !*is_full
+            });
+            if *is_full {
+                // The others come first next time.
+                *first = index + 1;
             }
-            self.rings[index] = Some(ring);
         }
         any
     }
@@ -361,7 +364,7 @@ impl Serving {
             let flight = if wait.is_zero() { self.gpu.look(batch.value) } else { self.gpu.wait(batch.value, wait) };
             match flight.map_err(|result| Lost::of("a batch is not waited for", result))? {
                 Flight::UnderWay => {
-                    let first = if self.has_landed == [true; 2] { Duration::ZERO } else { FIRST_BATCH_LIMIT };
+                    let first = if batch.is_first { FIRST_BATCH_LIMIT } else { Duration::ZERO };
                     let limit = self.config.batch_limit.max(first);
                     if batch.since.elapsed() < limit {
                         return Ok(any);
@@ -369,9 +372,13 @@ impl Serving {
                     let why = format!("a batch is under way since {limit:?}");
                     return Err(Lost { why, is_at_work: true });
                 }
-                Flight::Landed => self.has_landed[usize::from(batch.is_of_grid())] |= batch.has_work(),
+                Flight::Landed => {}
             }
             let mut batch = self.flights.pop_front().expect("it was looked at");
+            if let Some(next) = self.flights.front_mut() {
+                // The device is at work on it from now on.
+                next.since = Instant::now();
+            }
             let rings = &mut self.rings;
             let landed = batch.land(|whose, completion, staged| match whose {
                 Whose::Command { ring, lane, reply } => {

@@ -28,6 +28,8 @@ pub(crate) struct ServedRing {
     pub(crate) lanes: Vec<ServedLane>,
     pub(crate) kernels: KernelCopy<Code>,
     pub(crate) phase: Phase,
+    /// The lane that has its turn first.
+    pub(crate) first: usize,
     /// Whether the device bounds the turns of a thread's loops, as llvmpipe does.
     pub(crate) is_bounded: bool,
     /// Commands that were taken and are not answered.
@@ -40,8 +42,9 @@ impl ServedRing {
     pub(crate) fn take(&mut self, ring: usize, mut admit: impl FnMut(&Self, usize, Work, u32) -> bool) -> bool {
         let mut any = false;
         let mut has_room = true;
-        for lane in 0..self.lanes.len() {
-            if !has_room || !self.lanes[lane].device.has_news() {
+        for turn in 0..self.lanes.len() {
+            let lane = (self.first + turn) % self.lanes.len();
+            if !self.lanes[lane].device.has_news() {
                 continue;
             }
             let mut command = Command::new(Opcode::Skip, 0, [0; 7]);
@@ -68,6 +71,11 @@ impl ServedRing {
                 }
             }
             self.lanes[lane].device.publish_consumed();
+            if !has_room {
+                // The others come first next time.
+                self.first = lane + 1;
+                break;
+            }
         }
         any
     }

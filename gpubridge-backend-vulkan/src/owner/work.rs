@@ -19,6 +19,9 @@ const GRID_ELEMENTS: u64 = 32;
 /// a GPU it is some 10 ms of work, so that a batch keeps far from the 100 ms that it may last.
 pub(crate) const TURNS_MAX: u32 = 60_000;
 
+/// A shader's indices are signed numbers of 32 bits.
+const ELEMENTS_MAX: u64 = 1 << 31;
+
 /// Whom work is for.
 #[derive(Debug)]
 pub(crate) enum Whose {
@@ -81,7 +84,7 @@ impl Work {
             Err(status) => work.kind = Kind::Nothing(status),
             Ok(Action::Unbound) => {}
             Ok(Action::Echo) => {
-                (work.kind, work.turns) = (Kind::Echo(command.payload), 64);
+                (work.kind, work.turns) = (Kind::Echo(command.payload), 72);
             }
             Ok(Action::Zero(block, size_bytes)) => work.zero(block, size_bytes as u64),
             Ok(Action::Write(part)) => {
@@ -120,7 +123,7 @@ impl Work {
         } else if size_bytes > 0 {
             let operation = Operation::zero(block.address, size_bytes);
             self.kind = Kind::Run { operation, answers: false };
-            self.turns = turns(64, size_bytes / 128);
+            self.turns = turns(72, size_bytes / 128);
         }
         self.blocks[0] = Some(block);
         self.binds = true;
@@ -129,13 +132,18 @@ impl Work {
     fn copies(&mut self, block: &Range, kind: Kind, size_bytes: usize) {
         if size_bytes > 0 {
             self.kind = kind;
-            self.turns = turns(64, size_bytes as u64 / 128);
+            self.turns = turns(72, size_bytes as u64 / 128);
             self.blocks[0] = Some(block.clone());
         }
     }
 
     fn run(&mut self, run: &Run<'_, Range, Code>) {
         let code = run.kernel.run;
+        let sizes = run.buffers.iter().flatten().map(|block| block.size_bytes / 4);
+        if sizes.chain([run.count as u64]).any(|elements| elements >= ELEMENTS_MAX) {
+            self.kind = Kind::Nothing(Status::Unsupported);
+            return;
+        }
         let mut operation = Operation::new(code.what, run.count as u32)
             .with_constant(run.kernel.constants[0])
             .with_scalars(run.scalars.0);
