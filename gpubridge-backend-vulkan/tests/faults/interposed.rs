@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char};
 use std::mem::transmute;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, Ordering};
 
 use ash::vk::{self, Handle};
 
@@ -29,6 +29,20 @@ pub fn calls() -> BTreeMap<&'static str, u32> {
     PLAN.lock().unwrap().calls.clone()
 }
 
+/// Whether memory tells that it keeps itself coherent, and whether the timeline moves.
+static HIDES_COHERENCE: AtomicBool = AtomicBool::new(false);
+static STANDS_STILL: AtomicBool = AtomicBool::new(false);
+
+/// Has memory not tell that it is coherent, from now on.
+pub fn hide_coherence(hides: bool) {
+    HIDES_COHERENCE.store(hides, Ordering::Relaxed);
+}
+
+/// Has nothing land, from now on.
+pub fn stop_time(stops: bool) {
+    STANDS_STILL.store(stops, Ordering::Relaxed);
+}
+
 /// Counts a call, and says whether it fails. A device that is lost stays lost.
 fn comes_to(name: &'static str) -> Option<vk::Result> {
     let mut plan = PLAN.lock().unwrap();
@@ -48,6 +62,10 @@ macro_rules! interposed {
             static $name: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
 
             unsafe extern "system" fn $function($($argument: $type),*) -> vk::Result {
+                if STANDS_STILL.load(Ordering::Relaxed) && stringify!($function) == "vkWaitSemaphores" {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                    return vk::Result::TIMEOUT;
+                }
                 if let Some(result) = comes_to(stringify!($function)) {
                     if result == vk::Result::ERROR_DEVICE_LOST {
                         // A device that is lost is at work no more.
@@ -99,7 +117,27 @@ mod functions {
         END as vkEndCommandBuffer: vk::PFN_vkEndCommandBuffer = (commands: vk::CommandBuffer);
         SUBMIT as vkQueueSubmit: vk::PFN_vkQueueSubmit = (queue: vk::Queue, count: u32, infos: *const vk::SubmitInfo<'_>, fence: vk::Fence);
         LOOK as vkGetSemaphoreCounterValue: vk::PFN_vkGetSemaphoreCounterValue = (device: vk::Device, semaphore: vk::Semaphore, value: *mut u64);
+        FLUSH as vkFlushMappedMemoryRanges: vk::PFN_vkFlushMappedMemoryRanges = (device: vk::Device, count: u32, ranges: *const vk::MappedMemoryRange<'_>);
+        INVALIDATE as vkInvalidateMappedMemoryRanges: vk::PFN_vkInvalidateMappedMemoryRanges = (device: vk::Device, count: u32, ranges: *const vk::MappedMemoryRange<'_>);
         WAIT as vkWaitSemaphores: vk::PFN_vkWaitSemaphores = (device: vk::Device, info: *const vk::SemaphoreWaitInfo<'_>, limit: u64);
+    }
+
+    static MEMORY: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
+
+    unsafe extern "system" fn memory_properties(
+        physical: vk::PhysicalDevice,
+        properties: *mut vk::PhysicalDeviceMemoryProperties,
+    ) {
+        let real = MEMORY.load(Ordering::Relaxed);
+        // SAFETY: it is the driver's function.
+        unsafe { transmute::<*mut (), vk::PFN_vkGetPhysicalDeviceMemoryProperties>(real)(physical, properties) };
+        if HIDES_COHERENCE.load(Ordering::Relaxed) {
+            // SAFETY: the caller's pointer is valid.
+            let properties = unsafe { &mut *properties };
+            for kind in &mut properties.memory_types {
+                kind.property_flags &= !vk::MemoryPropertyFlags::HOST_COHERENT;
+            }
+        }
     }
 
     static GET_INSTANCE: AtomicPtr<()> = AtomicPtr::new(std::ptr::null_mut());
@@ -139,7 +177,23 @@ mod functions {
             // SAFETY: whoever asked for the name knows its type.
             return Some(unsafe { transmute::<vk::PFN_vkGetDeviceProcAddr, Any>(get_device_proc_addr) });
         }
+        if name == c"vkGetPhysicalDeviceMemoryProperties" {
+            MEMORY.store(found? as *mut (), Ordering::Relaxed);
+            // SAFETY: whoever asked for the name knows its type.
+            return Some(unsafe { transmute::<vk::PFN_vkGetPhysicalDeviceMemoryProperties, Any>(memory_properties) });
+        }
         Some(in_place_of(name, found?))
+    }
+
+    /// The timeline's value, which is what it was at first if time stands still.
+    unsafe extern "system" fn look(device: vk::Device, semaphore: vk::Semaphore, value: *mut u64) -> vk::Result {
+        if STANDS_STILL.load(Ordering::Relaxed) {
+            // SAFETY: the caller's pointer is valid.
+            unsafe { *value = 0 };
+            return vk::Result::SUCCESS;
+        }
+        // SAFETY: all is the caller's.
+        unsafe { vkGetSemaphoreCounterValue(device, semaphore, value) }
     }
 
     unsafe extern "system" fn get_device_proc_addr(device: vk::Device, name: *const c_char) -> vk::PFN_vkVoidFunction {
@@ -154,7 +208,13 @@ mod functions {
         // SAFETY: both are the caller's.
         let found = unsafe { get(device, name) };
         // SAFETY: the caller passes a string.
-        Some(in_place_of(unsafe { CStr::from_ptr(name) }, found?))
+        let name = unsafe { CStr::from_ptr(name) };
+        let function = in_place_of(name, found?);
+        if name == c"vkGetSemaphoreCounterValue" {
+            // SAFETY: whoever asked for the name knows its type.
+            return Some(unsafe { transmute::<vk::PFN_vkGetSemaphoreCounterValue, Any>(look) });
+        }
+        Some(function)
     }
 }
 
