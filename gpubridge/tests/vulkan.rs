@@ -30,6 +30,13 @@ fn main() -> ExitCode {
             let report = scores(|program| program.env("GPUBRIDGE_BACKEND", "vulkan"));
             assert!(report.contains("backend vulkan"), "{report}");
         }),
+        trial("every_stress_run_adds_up", device, || {
+            for run in ["pool", "grains", "transfer", "kernels", "long"] {
+                let arguments = ["stress", run, "--backend", "vulkan", "--operations", "300"];
+                let report = finish(Bench::new().command(&arguments).spawn().unwrap()).report();
+                assert!(report.contains("answers that differ") && report.contains("llvmpipe") || !is_processor, "{report}");
+            }
+        }),
         trial("a_processor_is_not_taken_unasked", processor, || {
             let report = scores(|program| program);
             assert!(report.contains("is a processor, for which there is `cpu`"), "{report}");

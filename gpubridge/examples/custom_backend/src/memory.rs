@@ -110,7 +110,6 @@ impl Extent for Piece {
 
 impl Block for Piece {
     fn lend(&self, offset_bytes: usize, size_bytes: usize, to: impl FnOnce(&mut [u8])) {
-        let start = self.start + offset_bytes;
-        to(&mut self.bytes.lock().expect(INTACT)[start..start + size_bytes]);
+        to(&mut self.bytes.lock().expect(INTACT)[self.start + offset_bytes..][..size_bytes]);
     }
 }
