@@ -31,10 +31,13 @@ fn main() -> ExitCode {
             assert!(report.contains("backend vulkan"), "{report}");
         }),
         trial("every_stress_run_adds_up", device, || {
-            for run in ["pool", "grains", "transfer", "kernels", "long"] {
-                let arguments = ["stress", run, "--backend", "vulkan", "--operations", "300"];
+            for (run, operations) in [("pool", 300), ("grains", 300), ("transfer", 4), ("kernels", 100), ("long", 300)]
+            {
+                let operations = operations.to_string();
+                let arguments = ["stress", run, "--backend", "vulkan", "--operations", &operations];
+                // It fails when an account does not add up.
                 let report = finish(Bench::new().command(&arguments).spawn().unwrap()).report();
-                assert!(report.contains("answers that differ") && report.contains("llvmpipe") || !is_processor, "{report}");
+                assert!(report.contains("the caller's choice"), "{report}");
             }
         }),
         trial("a_processor_is_not_taken_unasked", processor, || {
