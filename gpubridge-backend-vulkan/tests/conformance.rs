@@ -5,6 +5,7 @@
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use gpubridge_abstractions::{Backend, DeviceIndex};
 use gpubridge_backend_vulkan::{VulkanBackend, VulkanConfig};
@@ -12,6 +13,9 @@ use gpubridge_kernels::library;
 use ringkernel_tests::{REQUIRE_VARIABLE, Suite};
 
 ringkernel_tests::count_allocations!();
+
+/// A case that takes longer hangs: on a processor the driver compiles each kernel for seconds when it is first used.
+const DEADLINE: Duration = Duration::from_secs(600);
 
 fn main() -> ExitCode {
     let mut config = VulkanConfig::default();
@@ -21,11 +25,11 @@ fn main() -> ExitCode {
     let is_required = names.split(',').any(|name| name.trim() == validated.name());
     if !is_required && let Err(why) = validated.devices() {
         eprintln!("without the validation layer: {why}");
-        return Suite::new(Arc::new(VulkanBackend::new(library()))).main();
+        return Suite::new(Arc::new(VulkanBackend::new(library()))).with_deadline(DEADLINE).main();
     }
     // Kept open: what a driver compiles when it is first used, it compiles once for all cases.
     let open = validated.open(DeviceIndex(0)).ok();
-    let code = Suite::new(Arc::new(validated.clone())).main();
+    let code = Suite::new(Arc::new(validated.clone())).with_deadline(DEADLINE).main();
     drop(open);
     let messages = validated.validation_messages();
     if !messages.is_empty() {

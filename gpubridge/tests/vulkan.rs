@@ -31,8 +31,7 @@ fn main() -> ExitCode {
             assert!(report.contains("backend vulkan"), "{report}");
         }),
         trial("every_stress_run_adds_up", device, || {
-            for (run, operations) in [("pool", 300), ("grains", 300), ("transfer", 4), ("kernels", 100), ("long", 300)]
-            {
+            for (run, operations) in [("pool", 300), ("grains", 300), ("transfer", 4), ("long", 300)] {
                 let operations = operations.to_string();
                 let arguments = ["stress", run, "--backend", "vulkan", "--operations", &operations];
                 // It fails when an account does not add up.
