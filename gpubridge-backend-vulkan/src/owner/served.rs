@@ -48,15 +48,12 @@ impl ServedRing {
                 continue;
             }
             let mut command = Command::new(Opcode::Skip, 0, [0; 7]);
-            let mut refreshed = false;
             for _ in 0..TURN {
                 let Self { lanes, kernels, is_bounded, .. } = self;
                 let ServedLane { device, rules, .. } = &mut lanes[lane];
                 let Some(reply) = device.poll(&mut command) else { break };
-                if !refreshed {
-                    kernels.refresh();
-                    refreshed = true;
-                }
+                // Behind the poll: the command may have come after a compilation.
+                kernels.refresh();
                 let staging_bytes = device.staging(&reply).len() * 8;
                 let action = rules.look_up(&command, kernels, staging_bytes);
                 let mut work = Work::of(&command, action, Whose::Command { ring, lane, reply });
