@@ -36,7 +36,7 @@ fn ids_are_stable() {
     for ((kernel, (id, name)), number) in library.kernels().iter().zip(KERNELS).zip(1..) {
         let declaration = &kernel.declaration;
         assert_eq!((declaration.id, declaration.name, id), (id, name, KernelId(number)));
-        assert_eq!(declaration.targets, ["cpu", "cuda"]);
+        assert_eq!(declaration.targets, ["cpu", "cuda", "vulkan"]);
         assert!(!declaration.summary.is_empty());
     }
     assert_eq!(KERNELS.iter().map(|(id, _)| id).collect::<HashSet<_>>().len(), KERNELS.len());
