@@ -6,14 +6,13 @@
 
 use std::alloc::{Layout, alloc_zeroed, dealloc};
 use std::cell::Cell;
-use std::collections::BTreeMap;
 use std::ptr::NonNull;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock, Weak};
 
 use gpubridge_abstractions::{DeviceBuffer, Error, ErrorKind, MemoryType};
 use gpubridge_kernels::Elements;
-use gpubridge_kernels::device::{Block, DeviceMemory, Extent};
+use gpubridge_kernels::device::{self, Block, Chunks, Extent};
 
 /// Alignment of chunks and of device addresses given out for them.
 const ALIGNMENT: usize = 4096;
@@ -38,6 +37,25 @@ impl Drop for Chunk {
     }
 }
 
+impl device::Chunk for Chunk {
+    type Part = Range;
+
+    fn address(&self) -> u64 {
+        self.address
+    }
+
+    fn size_bytes(&self) -> u64 {
+        self.layout.size() as u64
+    }
+
+    fn part(self: Arc<Self>, address: u64, size_bytes: u64) -> Option<Range> {
+        let offset = usize::try_from(address - self.address).ok()?;
+        let size_bytes = usize::try_from(size_bytes).ok()?;
+        // `Range::elements` stands on the alignment.
+        offset.is_multiple_of(align_of::<u32>()).then_some(Range { chunk: self, offset, size_bytes })
+    }
+}
+
 /// Part of a chunk, as a slot of the allocation table binds it.
 #[derive(Clone, Debug)]
 pub(crate) struct Range {
@@ -52,7 +70,7 @@ impl Range {
     /// The caller is the one command at work on the range: the ring runs a grain's commands one at a time, and a block
     /// belongs to one grain. Two ranges of one command may be the same memory, hence cells.
     fn elements(&self) -> &[Cell<u32>] {
-        // SAFETY: `offset` lies inside the chunk: `LaneHeap::block` checked it.
+        // SAFETY: `offset` lies inside the chunk: whoever cut the part checked it.
         let first = unsafe { self.chunk.bytes.add(self.offset) }.cast::<Cell<u32>>();
         debug_assert!(first.is_aligned(), "blocks are aligned to 4 bytes");
         // SAFETY: the range lies inside the chunk, is aligned and initialised (chunks are zeroed when reserved), and no
@@ -78,7 +96,7 @@ impl Block for Range {
     fn lend(&self, offset_bytes: usize, size_bytes: usize, to: impl FnOnce(&mut [u8])) {
         let end = offset_bytes.checked_add(size_bytes);
         assert!(end.is_some_and(|end| end <= self.size_bytes), "the bytes lie in the range");
-        // SAFETY: `offset` lies inside the chunk: `LaneHeap::block` checked it. So do the bytes behind it up to the range's
+        // SAFETY: `offset` lies inside the chunk: whoever cut the part checked it. So do the bytes behind it up to the range's
         // end, and these end before that.
         let first = unsafe { self.chunk.bytes.add(self.offset + offset_bytes) };
         // SAFETY: the bytes lie inside the chunk and are initialised (chunks are zeroed when reserved). Nobody else reads or
@@ -97,7 +115,7 @@ impl Block for Range {
 /// All chunks of a device.
 #[derive(Debug, Default)]
 pub(crate) struct Heap {
-    chunks: RwLock<BTreeMap<u64, Weak<Chunk>>>,
+    pub(crate) chunks: Arc<Chunks<Chunk>>,
     next_address: AtomicU64,
 }
 
@@ -126,50 +144,14 @@ impl Heap {
         let span = size_bytes.next_multiple_of(ALIGNMENT as u64) + ALIGNMENT as u64;
         let address = ALIGNMENT as u64 + self.next_address.fetch_add(span, Ordering::Relaxed);
         let chunk = Arc::new(Chunk { address, bytes, layout });
-        let mut chunks = self.chunks.write().unwrap_or_else(PoisonError::into_inner);
-        chunks.insert(address, Arc::downgrade(&chunk));
-        Ok(Box::new(Buffer { heap: Arc::clone(self), chunk, memory_type }))
-    }
-}
-
-/// The heap as one lane's commands reach it.
-#[derive(Debug)]
-pub(crate) struct LaneHeap {
-    heap: Arc<Heap>,
-    /// The chunk of the lane's range before: a weak reference, because a lane that is idle must not keep memory from
-    /// being given back.
-    last: Weak<Chunk>,
-}
-
-impl LaneHeap {
-    pub(crate) fn new(heap: Arc<Heap>) -> Self {
-        Self { heap, last: Weak::new() }
-    }
-}
-
-impl DeviceMemory for LaneHeap {
-    type Block = Range;
-
-    fn block(&mut self, address: u64, size_bytes: u64) -> Option<Range> {
-        let within = |chunk: Arc<Chunk>| {
-            let offset = usize::try_from(address.checked_sub(chunk.address)?).ok()?;
-            let size_bytes = usize::try_from(size_bytes).ok()?;
-            let fits = offset.checked_add(size_bytes)? <= chunk.layout.size();
-            // `Range::elements` stands on the alignment.
-            (fits && offset.is_multiple_of(align_of::<u32>())).then_some(Range { chunk, offset, size_bytes })
-        };
-        if let Some(range) = self.last.upgrade().and_then(within) {
-            return Some(range);
-        }
-        let chunks = self.heap.chunks.read().unwrap_or_else(PoisonError::into_inner);
-        self.last = Weak::clone(chunks.range(..=address).next_back()?.1);
-        self.last.upgrade().and_then(within)
+        self.chunks.enter(&chunk);
+        Ok(Box::new(Buffer { chunks: Arc::clone(&self.chunks), chunk, memory_type }))
     }
 }
 
 #[derive(Debug)]
 struct Buffer {
-    heap: Arc<Heap>,
+    chunks: Arc<Chunks<Chunk>>,
     chunk: Arc<Chunk>,
     memory_type: MemoryType,
 }
@@ -190,7 +172,6 @@ impl DeviceBuffer for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        let mut chunks = self.heap.chunks.write().unwrap_or_else(PoisonError::into_inner);
-        chunks.remove(&self.chunk.address);
+        self.chunks.leave(&self.chunk);
     }
 }

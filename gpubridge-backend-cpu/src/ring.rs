@@ -5,13 +5,13 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use gpubridge_abstractions::{Error, ErrorKind, Lane, Ring, RingConfig};
-use gpubridge_kernels::device::{Control, Executor, KernelCopy, KernelTable, Phase};
+use gpubridge_kernels::device::{Control, Executor, KernelCopy, KernelTable, LaneChunks, Phase};
 use gpubridge_kernels::ring::layout::LaneLayout;
 use gpubridge_kernels::ring::{DeviceLane, HostCompletions, HostLane, HostMemory, Wake};
 
 use crate::backend::CpuConfig;
 use crate::callers::Callers;
-use crate::memory::{Heap, LaneHeap};
+use crate::memory::Heap;
 use crate::report;
 use crate::serve::{ServedLane, Server};
 use crate::worker::Worker;
@@ -61,7 +61,7 @@ impl CpuRing {
             served[server].push(ServedLane::new(
                 DeviceLane::new(memory, layout),
                 host.completions(),
-                Executor::new(LaneHeap::new(Arc::clone(&heap)), config.allocations),
+                Executor::new(LaneChunks::new(Arc::clone(&heap.chunks)), config.allocations),
             ));
             completions.push(host.completions());
             let lane = Lane { completions: Arc::new(host.completions()), submitter: Box::new(host.into_submitter()) };

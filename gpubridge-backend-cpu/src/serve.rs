@@ -6,10 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{Command, Completion, Opcode, Status};
-use gpubridge_kernels::device::{Control, Executor, KernelCopy, Phase};
+use gpubridge_kernels::device::{Control, Executor, KernelCopy, LaneChunks, Phase};
 use gpubridge_kernels::ring::{DeviceLane, HostCompletions, HostMemory, Reply};
 
-use crate::memory::LaneHeap;
+use crate::memory::Chunk;
 use crate::worker::{Origin, Worker, sampled_ns};
 
 /// Commands read ahead of their execution, so that the cache misses of several slots overlap.
@@ -43,7 +43,7 @@ impl Arrival {
 pub(crate) struct ServedLane {
     pub(crate) device: DeviceLane<Arc<HostMemory>>,
     pub(crate) completions: HostCompletions<Arc<HostMemory>>,
-    pub(crate) executor: Executor<LaneHeap>,
+    pub(crate) executor: Executor<LaneChunks<Chunk>>,
     batch: Box<[Arrival; BATCH]>,
     // Grains whose work is beside the ring, with the commands that wait behind it.
     held: HashMap<u32, VecDeque<(Command, Reply)>>,
@@ -58,7 +58,7 @@ impl ServedLane {
     pub(crate) fn new(
         device: DeviceLane<Arc<HostMemory>>,
         completions: HostCompletions<Arc<HostMemory>>,
-        executor: Executor<LaneHeap>,
+        executor: Executor<LaneChunks<Chunk>>,
     ) -> Self {
         let batch = Box::new(std::array::from_fn(|_| Arrival::none()));
         Self { device, completions, executor, batch, held: HashMap::new(), resumed: Vec::new(), executed: 0, worked: 0 }

@@ -9,11 +9,11 @@ use gpubridge_abstractions::{
     MemoryType, Ring, RingConfig,
 };
 use gpubridge_kernels::KernelLibrary;
-use gpubridge_kernels::device::KernelTable;
+use gpubridge_kernels::device::{Chunk as _, Chunks, KernelTable};
 use parking_lot::Mutex;
 
 use crate::gpu::{Allocation, Buffers, Gpu, Instance, Loader, Physical, Pipelines, Use};
-use crate::heap::{ALIGNMENT, Chunk, Heap, Range};
+use crate::heap::{ALIGNMENT, Chunk};
 use crate::kernels::{self, Code};
 use crate::owner::Owner;
 use crate::report;
@@ -87,6 +87,7 @@ impl VulkanBackend {
     /// # Safety
     /// `vkGetInstanceProcAddr` must be a loader's or a driver's, or do as such a one does.
     #[must_use]
+    #[expect(unsafe_code, reason = "a function's address cannot be checked")]
     pub unsafe fn with_loader(mut self, get_instance_proc_addr: Loader) -> Self {
         (self.loader, self.loaded) = (Some(get_instance_proc_addr), Arc::default());
         self
@@ -95,21 +96,6 @@ impl VulkanBackend {
     /// What the validation layer has said so far: see [`VulkanConfig::validates`].
     pub fn validation_messages(&self) -> Vec<String> {
         self.loaded.instance.get().map_or_else(Vec::new, |instance| instance.messages())
-    }
-
-    /// Makes a call that Vulkan forbids and drivers survive, a layout with three bytes of push constants, on the device of this
-    /// index: what the validation layer says of it proves that it is on.
-    ///
-    /// # Errors
-    /// What kept the device from opening.
-    pub fn provoke_validation(&self, index: DeviceIndex) -> Result<(), Error> {
-        let operation = "vulkan.provoke_validation";
-        let instance = self.instance(operation)?;
-        let devices = instance.devices(operation)?;
-        let physical = devices.get(index.0 as usize);
-        let missing = || Error::new(ErrorKind::NotFound, operation, format!("there is no device {index}"));
-        let gpu = Gpu::open(instance, *physical.ok_or_else(missing)?, operation)?;
-        Pipelines::with_push_bytes(&gpu, 3, operation).map(drop)
     }
 
     fn instance(&self, operation: &'static str) -> Result<&Arc<Instance>, Error> {
@@ -133,7 +119,7 @@ impl VulkanBackend {
         let pipelines = Arc::new(Pipelines::new(&gpu, operation)?);
         let buffers = Buffers::new(pipelines, operation)?;
         let owner = Owner::start(&buffers, self.config, operation)?;
-        let opened = Arc::new(Opened { owner, heap: Arc::default() });
+        let opened = Arc::new(Opened { owner, chunks: Arc::default() });
         open.insert(index, Arc::downgrade(&opened));
         Ok(opened)
     }
@@ -177,7 +163,7 @@ impl Backend for VulkanBackend {
 #[derive(Debug)]
 pub(crate) struct Opened {
     pub(crate) owner: Owner,
-    pub(crate) heap: Arc<Heap>,
+    pub(crate) chunks: Arc<Chunks<Chunk>>,
 }
 
 #[derive(Debug)]
@@ -221,9 +207,8 @@ impl Device for VulkanDevice {
         }
         let allocation = Allocation::new(gpu, size_bytes + ALIGNMENT, usage, operation)?;
         let chunk = Arc::new(Chunk::of(allocation, size_bytes));
-        let address = chunk.address();
-        self.opened.owner.zero(Range { chunk: Arc::clone(&chunk), address, size_bytes }, operation)?;
-        self.opened.heap.enter(&chunk);
+        self.opened.owner.zero(&chunk, operation)?;
+        self.opened.chunks.enter(&chunk);
         Ok(Box::new(Buffer { opened: Arc::clone(&self.opened), chunk, memory_type }))
     }
 
@@ -232,7 +217,7 @@ impl Device for VulkanDevice {
     }
 
     fn compile(&self, spec: &KernelSpec, slot: u16) -> Result<(), Error> {
-        kernels::compile(&self.kernels, spec, slot, |kernel| self.opened.owner.prepare(kernel, "vulkan.compile"))
+        kernels::compile(&self.kernels, spec, slot, |kernel| self.opened.owner.prepare(kernel))
     }
 
     fn launch(&self, config: RingConfig) -> Result<Box<dyn Ring>, Error> {
@@ -264,6 +249,6 @@ impl DeviceBuffer for Buffer {
 
 impl Drop for Buffer {
     fn drop(&mut self) {
-        self.opened.heap.leave(&self.chunk);
+        self.opened.chunks.leave(&self.chunk);
     }
 }

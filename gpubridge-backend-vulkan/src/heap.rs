@@ -1,11 +1,9 @@
 //! The device's memory as rings know it: by address.
 
-use std::collections::BTreeMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use ash::vk;
-use gpubridge_kernels::device::{DeviceMemory, Extent};
-use parking_lot::RwLock;
+use gpubridge_kernels::device::{self, Extent};
 
 use crate::gpu::Allocation;
 
@@ -31,13 +29,21 @@ impl Chunk {
     pub(crate) fn place(&self, address: u64) -> (vk::Buffer, u64) {
         (self.allocation.buffer(), address - self.allocation.address())
     }
+}
 
-    pub(crate) fn address(&self) -> u64 {
+impl device::Chunk for Chunk {
+    type Part = Range;
+
+    fn address(&self) -> u64 {
         self.address
     }
 
-    pub(crate) fn size_bytes(&self) -> u64 {
+    fn size_bytes(&self) -> u64 {
         self.size_bytes
+    }
+
+    fn part(self: Arc<Self>, address: u64, size_bytes: u64) -> Option<Range> {
+        Some(Range { chunk: self, address, size_bytes })
     }
 }
 
@@ -65,53 +71,5 @@ impl Extent for Range {
     fn cut(mut self, size_bytes: usize) -> Self {
         self.size_bytes = self.size_bytes.min(size_bytes as u64);
         self
-    }
-}
-
-/// All chunks of a device that buffers refer to.
-#[derive(Debug, Default)]
-pub(crate) struct Heap {
-    chunks: RwLock<BTreeMap<u64, Weak<Chunk>>>,
-}
-
-impl Heap {
-    pub(crate) fn enter(&self, chunk: &Arc<Chunk>) {
-        self.chunks.write().insert(chunk.address, Arc::downgrade(chunk));
-    }
-
-    pub(crate) fn leave(&self, chunk: &Chunk) {
-        self.chunks.write().remove(&chunk.address);
-    }
-}
-
-/// The heap as one lane's commands reach it.
-#[derive(Debug)]
-pub(crate) struct LaneHeap {
-    heap: Arc<Heap>,
-    /// The chunk of the lane's range before: a weak reference, because a lane that is idle must not keep memory from
-    /// being given back.
-    last: Weak<Chunk>,
-}
-
-impl LaneHeap {
-    pub(crate) fn new(heap: Arc<Heap>) -> Self {
-        Self { heap, last: Weak::new() }
-    }
-}
-
-impl DeviceMemory for LaneHeap {
-    type Block = Range;
-
-    fn block(&mut self, address: u64, size_bytes: u64) -> Option<Range> {
-        let within = |chunk: Arc<Chunk>| {
-            let offset = address.checked_sub(chunk.address)?;
-            (offset.checked_add(size_bytes)? <= chunk.size_bytes).then_some(Range { chunk, address, size_bytes })
-        };
-        if let Some(range) = self.last.upgrade().and_then(within) {
-            return Some(range);
-        }
-        let chunks = self.heap.chunks.read();
-        self.last = Weak::clone(chunks.range(..=address).next_back()?.1);
-        self.last.upgrade().and_then(within)
     }
 }

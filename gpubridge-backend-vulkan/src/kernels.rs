@@ -1,8 +1,6 @@
 //! A device's kernels: which operation of the shaders a kernel slot stands for.
 
-use std::sync::Arc;
-
-use gpubridge_abstractions::{Error, KernelDeclaration, KernelId, KernelSpec, Scalars};
+use gpubridge_abstractions::{Error, KernelDeclaration, KernelId, KernelSpec, Placement, Scalars};
 use gpubridge_kernels::device::KernelTable;
 use gpubridge_kernels::vulkan::THREADS;
 use gpubridge_kernels::{Kernel, KernelLibrary, id};
@@ -14,7 +12,7 @@ const TARGET: &str = "vulkan";
 pub(crate) struct Code {
     /// What the shaders know the kernel as, with its element type.
     pub(crate) what: u32,
-    /// In how many phases a grid runs it.
+    /// In how many phases a grid runs it; 0 when none ever does.
     pub(crate) phases: u32,
     /// The most turns that a thread's loops take in a list, whatever the work.
     pub(crate) turns: u32,
@@ -28,23 +26,27 @@ pub(crate) fn declarations(library: &KernelLibrary) -> Vec<KernelDeclaration> {
     kernels.map(|kernel| kernel.declaration.clone()).collect()
 }
 
-/// Lets `slot` stand for `spec` from now on. `prepare` has the device ready for a kernel as the shaders know it.
+/// Lets `slot` stand for `spec` from now on. `prepare` has the device ready for a kernel.
 pub(crate) fn compile(
-    table: &Arc<KernelTable<Code>>,
+    table: &KernelTable<Code>,
     spec: &KernelSpec,
     slot: u16,
-    prepare: impl FnOnce(u32) -> Result<(), Error>,
+    prepare: impl FnOnce(&Code) -> Result<(), Error>,
 ) -> Result<(), Error> {
     let operation = "vulkan.compile";
     let kernel = table.library().resolve(spec, TARGET, has_variant, operation)?;
+    let is_product_or_sort = matches!(spec.id, id::MATVEC | id::MATMUL | id::TOP_K);
+    let code = Code {
+        what: spec.id.0 << 2 | spec.element as u32,
+        phases: if kernel.declaration.placement == Placement::InRing { 0 } else { phases(spec.id) },
+        turns: if is_product_or_sort { 1800 } else { 88 },
+        turns_share: if is_product_or_sort { 8 } else { 32 },
+    };
+    prepare(&code)?;
     table.insert(kernel, spec, slot, operation, || {
         // The twin knows what the constants may be.
         kernel.cpu.as_ref().map_or(Ok(()), |compile| compile(spec).map(drop))?;
-        let what = spec.id.0 << 2 | spec.element as u32;
-        prepare(what).map_err(|error| error.to_string())?;
-        let [turns, share] = if matches!(spec.id, id::MATVEC | id::MATMUL | id::TOP_K) { [1800, 8] } else { [88, 32] };
-        let turns_share = u64::from(share);
-        Ok(Code { what, phases: phases(spec.id), turns, turns_share })
+        Ok(code)
     })
 }
 

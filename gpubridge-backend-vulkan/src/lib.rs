@@ -17,7 +17,6 @@
 //! assert!(!device.info().capabilities.persistent_kernel);
 //! # Ok::<(), gpubridge_abstractions::Error>(())
 //! ```
-#![expect(unsafe_code, reason = "each of the driver's functions is unsafe to call")]
 
 mod backend;
 mod gpu;

@@ -4,13 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gpubridge_abstractions::{Error, Lane, Ring, RingConfig};
-use gpubridge_kernels::device::{Control, KernelCopy, KernelTable, Phase, Rules};
+use gpubridge_kernels::device::{Control, KernelCopy, KernelTable, LaneChunks, Phase, Rules};
 use gpubridge_kernels::ring::layout::LaneLayout;
 use gpubridge_kernels::ring::{DeviceLane, HostCompletions, HostLane, HostMemory, Wake};
 use parking_lot::Mutex;
 
 use crate::backend::Opened;
-use crate::heap::LaneHeap;
 use crate::kernels::Code;
 use crate::owner::{ServedLane, ServedRing};
 
@@ -44,7 +43,7 @@ impl VulkanRing {
             served.push(ServedLane {
                 device: DeviceLane::new(memory, layout),
                 completions: host.completions(),
-                rules: Rules::new(LaneHeap::new(Arc::clone(&opened.heap)), config.allocations),
+                rules: Rules::new(LaneChunks::new(Arc::clone(&opened.chunks)), config.allocations),
             });
             completions.push(host.completions());
             let lane = Lane { completions: Arc::new(host.completions()), submitter: Box::new(host.into_submitter()) };

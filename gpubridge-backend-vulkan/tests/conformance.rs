@@ -1,7 +1,7 @@
 //! Runs the suite on the Vulkan backend, under the validation layer where that is there: whatever it says fails the run.
 //!
 //! Without a Vulkan driver every case is ignored with that reason; `GPUBRIDGE_REQUIRE=vulkan` turns it into a failure, and
-//! the lack of the validation layer as well.
+//! the lack of the validation layer as well. That its messages arrive is proved by `faults`.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -35,14 +35,6 @@ fn main() -> ExitCode {
     if !messages.is_empty() {
         eprintln!("the validation layer says:\n{}", messages.join("\n"));
         return ExitCode::FAILURE;
-    }
-    // That it was on is proved where the whole suite has run: alone, a case may have no device.
-    if validated.devices().is_ok() {
-        validated.provoke_validation(DeviceIndex(0)).expect("the device opens");
-        if validated.validation_messages().is_empty() {
-            eprintln!("the validation layer has nothing against three bytes of push constants: it is not on");
-            return ExitCode::FAILURE;
-        }
     }
     code
 }

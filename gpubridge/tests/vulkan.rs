@@ -4,18 +4,12 @@
 mod common;
 
 use std::env;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
+use common::scored::{scores, trial};
 use common::{Bench, finish};
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Arguments;
 use ringkernel_tests::REQUIRE_VARIABLE;
-
-/// Readings of a few sensors, some hundred each.
-fn readings() -> String {
-    let mut random = fastrand::Rng::with_seed(7);
-    let rows = (0..2000).map(|row| format!("s{},{}\n", row % 5, random.i32(-500..500)));
-    std::iter::once("sensor,value\n".to_owned()).chain(rows).collect()
-}
 
 fn main() -> ExitCode {
     let devices = finish(Bench::new().command(&["devices"]).spawn().unwrap()).report();
@@ -50,23 +44,4 @@ fn main() -> ExitCode {
         }),
     ];
     libtest_mimic::run(&Arguments::from_args(), trials).exit_code()
-}
-
-/// A test, which is ignored for a reason if there is one.
-fn trial(name: &str, ignored: &str, test: impl FnOnce() + Send + 'static) -> Trial {
-    let test = move || {
-        test();
-        Ok(())
-    };
-    Trial::test(name, test).with_kind(ignored).with_ignored_flag(!ignored.is_empty())
-}
-
-/// The report of a run that scores and verifies the readings, in an environment that `set` makes.
-fn scores(set: impl FnOnce(&mut Command) -> &mut Command) -> String {
-    let bench = Bench::new();
-    let file = bench.file("readings.csv", readings());
-    let mut program = bench.command(&["stream", &file, "--key", "sensor", "--value", "value", "--verify"]);
-    let report = finish(set(&mut program).spawn().unwrap()).report();
-    assert!(report.contains("all 2000 scores"), "{report}");
-    report
 }

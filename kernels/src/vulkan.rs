@@ -2,6 +2,8 @@
 //!
 //! The source is `kernels/vulkan`; `.ci/spirv` makes the SPIR-V of it, and checks that it is the source's.
 
+use gpubridge_abstractions::PAYLOAD_WORDS;
+
 /// A shader, for devices that have the Vulkan memory model and for those that do not.
 #[derive(Clone, Copy, Debug)]
 pub struct Shader {
@@ -42,8 +44,32 @@ pub const GRID_GROUPS_MAX: u32 = 1024;
 /// Bytes that each workgroup of a grid keeps from phase to phase.
 pub const PARTIALS_BYTES: u64 = 128;
 
-/// An answer's bytes: fourteen words of payload, how many bytes of them, and what became of it.
+/// Bytes of an answer's record.
 pub const ANSWER_BYTES: usize = 64;
+
+/// What a record says that the device has written: a payload, how many bytes of it are a result, and whether the operation
+/// was one that the shader knows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AnswerRecord {
+    /// The payload; zeros beyond the result.
+    pub payload: [u64; PAYLOAD_WORDS],
+    /// Bytes of the result.
+    pub result_bytes: u8,
+    /// False when the shader does not know the operation, or has written nothing.
+    pub is_known: bool,
+}
+
+impl AnswerRecord {
+    /// What these bytes say.
+    pub fn from_bytes(bytes: &[u8; ANSWER_BYTES]) -> Self {
+        let words = bytes.as_chunks().0;
+        let payload = std::array::from_fn(|i| u64::from_le_bytes(words[i]));
+        let last = u64::from_le_bytes(words[PAYLOAD_WORDS]);
+        Self { payload, result_bytes: last as u8, is_known: last >> 32 == 1 }
+    }
+}
+
+const _: () = assert!((PAYLOAD_WORDS + 1) * 8 == ANSWER_BYTES, "a record is a payload and a word of what it is");
 
 /// What an operation is, beside a kernel of the library, which is `id << 2 | element type`.
 pub mod what {
@@ -131,7 +157,7 @@ impl Operation {
     }
 
     /// Answers with this payload.
-    pub fn echo(payload: [u64; 7], answer: u32) -> Self {
+    pub fn echo(payload: [u64; PAYLOAD_WORDS], answer: u32) -> Self {
         let mut echo = Self::new(what::ECHO, 0).with_answer(answer);
         for (i, word) in payload.into_iter().enumerate() {
             echo.0[1 + 2 * i] = word as u32;

@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use ash::vk;
 use gpubridge_abstractions::{Error, RingConfig};
-use gpubridge_kernels::vulkan::{ANSWER_BYTES, GRID_GROUPS_MAX, OPERATION_WORDS, Operation, PARTIALS_BYTES, only};
+use gpubridge_kernels::vulkan::{
+    ANSWER_BYTES, AnswerRecord, GRID_GROUPS_MAX, OPERATION_WORDS, Operation, PARTIALS_BYTES, only,
+};
 
 use super::memory::{Allocation, Use};
 use super::pipelines::{PUSH_WORDS, Pipelines, Program};
@@ -66,7 +68,7 @@ impl Buffers {
         self.pipelines.gpu()
     }
 
-    /// So many slots, whose command buffers are recorded.
+    /// So many slots, for which nothing is recorded yet.
     pub(crate) fn slots(self: &Arc<Self>, count: usize, operation: &'static str) -> Result<Vec<Slot>, Error> {
         let bytes = u64::from(GRID_GROUPS_MAX) * PARTIALS_BYTES;
         let partials = Arc::new(Allocation::new(self.gpu(), bytes, Use::Device, operation)?);
@@ -292,10 +294,10 @@ impl Slot {
         self.results.write(index as usize * ANSWER_BYTES, &[0; ANSWER_BYTES]);
     }
 
-    pub(crate) fn answer(&mut self, index: u32) -> [u8; ANSWER_BYTES] {
+    pub(crate) fn answer(&mut self, index: u32) -> AnswerRecord {
         let mut bytes = [0; ANSWER_BYTES];
         self.results.read(index as usize * ANSWER_BYTES, &mut bytes);
-        bytes
+        AnswerRecord::from_bytes(&bytes)
     }
 
     /// Has the device see what was written, and what of the results was cleared.

@@ -31,11 +31,7 @@ pub(crate) struct Pipelines {
 
 impl Pipelines {
     pub(crate) fn new(gpu: &Arc<Gpu>, operation: &'static str) -> Result<Self, Error> {
-        Self::with_push_bytes(gpu, PUSH_WORDS as u32 * 4, operation)
-    }
-
-    /// The same with so many bytes of push constants.
-    pub(crate) fn with_push_bytes(gpu: &Arc<Gpu>, bytes: u32, operation: &'static str) -> Result<Self, Error> {
+        let bytes = PUSH_WORDS as u32 * 4;
         let ranges = [vk::PushConstantRange::default().stage_flags(vk::ShaderStageFlags::COMPUTE).size(bytes)];
         let info = vk::PipelineLayoutCreateInfo::default().push_constant_ranges(&ranges);
         // SAFETY: the device is alive and the info is valid.
@@ -76,6 +72,11 @@ impl Pipelines {
         };
         let functions = self.gpu.functions();
         let refuse = |result: vk::Result| {
+            // What has nothing to do with the shader is not laid at its door.
+            let other = failed(operation, "a pipeline could not be made", result);
+            if matches!(other.kind(), ErrorKind::OutOfMemory | ErrorKind::DeviceLost) {
+                return other;
+            }
             let why = format!("the driver rejects the shader `{}`: {result:?}: update the driver", shader.name);
             Error::new(ErrorKind::KernelBuild, operation, why).with_source(result)
         };

@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use ash::vk;
 use gpubridge_abstractions::{Completion, Status};
-use gpubridge_kernels::vulkan::{Operation, only};
+use gpubridge_kernels::vulkan::{AnswerRecord, Operation, only};
 use rustc_hash::FxBuildHasher;
 
 use super::work::{Grid, Kind, TURNS_MAX, Whose, Work};
@@ -279,18 +279,16 @@ impl Batch {
             match outcome {
                 Outcome::Known(status) => completion.status = status,
                 Outcome::Answer(index) => {
-                    let record = self.slot.answer(index);
-                    let [payload_bytes, written] = [56, 60].map(|at| record[at]);
-                    if written == 1 {
-                        completion.result_bytes = payload_bytes;
-                        completion.payload = payload(&record);
+                    let AnswerRecord { payload, result_bytes, is_known } = self.slot.answer(index);
+                    if is_known {
+                        (completion.payload, completion.result_bytes) = (payload, result_bytes);
                     } else {
                         completion.status = Status::KernelFault;
                     }
                 }
                 Outcome::Inline(index, size_bytes) => {
                     completion.result_bytes = size_bytes as u8;
-                    completion.payload = payload(&self.slot.answer(index));
+                    completion.payload = self.slot.answer(index).payload;
                 }
                 Outcome::Staged(offset, size_bytes) => read = (offset, size_bytes),
             }
@@ -300,13 +298,8 @@ impl Batch {
         Ok(())
     }
 
-    /// Hands out every command of a batch that will not land, and empties it.
-    pub(crate) fn give_up(&mut self, mut refuse: impl FnMut(Whose)) {
-        self.entries.drain(..).for_each(|entry| refuse(entry.whose));
-        self.clear();
-    }
-
-    fn clear(&mut self) {
+    /// Empties it. Who has reserved memory is told by the end of its channel, commands by whoever calls.
+    pub(crate) fn clear(&mut self) {
         self.entries.clear();
         self.operations.clear();
         self.lists.clear();
@@ -336,11 +329,6 @@ impl Staged<'_> {
             word.store(u64::from_le_bytes(bytes), Ordering::Relaxed);
         }
     }
-}
-
-fn payload(record: &[u8; 64]) -> [u64; 7] {
-    let words = record.as_chunks().0;
-    std::array::from_fn(|i| u64::from_le_bytes(words[i]))
 }
 
 /// Staged bytes begin at multiples of 16.

@@ -6,6 +6,7 @@ mod work;
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, Sender, channel, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::{self, JoinHandle, Thread};
@@ -13,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use ash::vk;
 use gpubridge_abstractions::{Error, ErrorKind};
-use gpubridge_kernels::device::Phase;
+use gpubridge_kernels::device::{Chunk as _, Phase};
 use gpubridge_kernels::vulkan::only;
 use parking_lot::Mutex;
 
@@ -22,7 +23,8 @@ pub(crate) use self::served::{ServedLane, ServedRing};
 use self::work::{Whose, Work};
 use crate::backend::VulkanConfig;
 use crate::gpu::{Buffers, Flight, Gpu, Pipelines, Program};
-use crate::heap::Range;
+use crate::heap::{Chunk, Range};
+use crate::kernels::Code;
 
 /// Batches of a device: one is filled while others are under way.
 const BATCHES: usize = 3;
@@ -44,7 +46,6 @@ enum Job {
 /// The owner thread, as everybody else knows it.
 #[derive(Debug)]
 pub(crate) struct Owner {
-    gpu: Arc<Gpu>,
     jobs: Mutex<Sender<Job>>,
     thread: Thread,
     joined: Mutex<Option<JoinHandle<()>>>,
@@ -67,15 +68,13 @@ impl Owner {
         let (jobs, inbox) = channel();
         let lost = Arc::<OnceLock<String>>::default();
         let mut serving = Serving {
-            gpu: Arc::clone(&gpu),
+            gpu,
             config,
             inbox,
             rings: Vec::new(),
             free,
-            building: None,
+            filling: Filling { batch: None, held: None },
             flights: VecDeque::with_capacity(BATCHES),
-            held: None,
-            is_full: false,
             value: 0,
             submitted: 0,
             lost: Arc::clone(&lost),
@@ -95,7 +94,6 @@ impl Owner {
         })?;
         let thread = handle.thread().clone();
         Ok(Self {
-            gpu,
             jobs: Mutex::new(jobs),
             thread,
             joined: Mutex::new(Some(handle)),
@@ -111,10 +109,12 @@ impl Owner {
     }
 
     /// Zeroes memory. Waits until that is done.
-    pub(crate) fn zero(&self, block: Range, operation: &'static str) -> Result<(), Error> {
+    pub(crate) fn zero(&self, chunk: &Arc<Chunk>, operation: &'static str) -> Result<(), Error> {
         let (done, answer) = sync_channel(1);
+        let (address, size_bytes) = (chunk.address(), chunk.size_bytes());
+        let block = Range { chunk: Arc::clone(chunk), address, size_bytes };
         self.ask(Job::Zero(Box::new(Work::reservation(block, done))), operation)?;
-        answer.recv().unwrap_or_else(|_| Err(self.why_lost(operation)))
+        answer.recv().map_err(|_| self.why_lost(operation))
     }
 
     fn ask(&self, job: Job, operation: &'static str) -> Result<(), Error> {
@@ -123,7 +123,7 @@ impl Owner {
         }
         self.thread.unpark();
         // One that is lost by now may have gone before it saw the job.
-        if self.gpu.is_lost() { Err(self.why_lost(operation)) } else { Ok(()) }
+        if self.gpu().is_lost() { Err(self.why_lost(operation)) } else { Ok(()) }
     }
 
     /// The error of a device that was lost.
@@ -133,13 +133,17 @@ impl Owner {
     }
 
     /// Makes sure that there are pipelines for a kernel.
-    pub(crate) fn prepare(&self, kernel: u32, operation: &'static str) -> Result<(), Error> {
-        self.pipelines.get(Program::Walk(kernel), operation)?;
-        self.pipelines.get(Program::Grid(kernel), operation).map(drop)
+    pub(crate) fn prepare(&self, code: &Code) -> Result<(), Error> {
+        let operation = "vulkan.compile";
+        self.pipelines.get(Program::Walk(code.what), operation)?;
+        if code.phases > 0 {
+            self.pipelines.get(Program::Grid(code.what), operation)?;
+        }
+        Ok(())
     }
 
     pub(crate) fn gpu(&self) -> &Arc<Gpu> {
-        &self.gpu
+        self.pipelines.gpu()
     }
 }
 
@@ -155,6 +159,26 @@ impl Drop for Owner {
     }
 }
 
+/// The batch that is filled, if there is one.
+#[derive(Debug)]
+struct Filling {
+    batch: Option<Batch>,
+    // Work that has to be in the next one: the batch is full.
+    held: Option<(Work, GrainKey)>,
+}
+
+impl Filling {
+    /// Takes work on, or holds it. Returns whether there may be room for more. Nothing is held when this is called.
+    fn admit(&mut self, work: Work, grain: GrainKey, staging: &[AtomicU64]) -> bool {
+        let refused = match &mut self.batch {
+            Some(batch) => batch.admit(work, grain, staging),
+            None => Some(work),
+        };
+        self.held = refused.map(|work| (work, grain));
+        self.held.is_none()
+    }
+}
+
 /// What the owner thread works with.
 #[derive(Debug)]
 struct Serving {
@@ -163,11 +187,8 @@ struct Serving {
     inbox: Receiver<Job>,
     rings: Vec<Option<Box<ServedRing>>>,
     free: Vec<Batch>,
-    building: Option<Batch>,
+    filling: Filling,
     flights: VecDeque<Batch>,
-    // Work that has to be in a later batch than the one that is built.
-    held: Option<(Work, GrainKey)>,
-    is_full: bool,
     value: u64,
     // The value of the last batch that the device has taken.
     submitted: u64,
@@ -204,25 +225,21 @@ impl Serving {
 
     /// Whether anything that was taken is not answered.
     fn has_work(&self) -> bool {
-        let builds = self.building.as_ref().is_some_and(|batch| !batch.is_empty());
-        builds || !self.flights.is_empty() || self.held.is_some()
+        let fills = self.filling.batch.as_ref().is_some_and(|batch| !batch.is_empty());
+        fills || !self.flights.is_empty() || self.filling.held.is_some()
     }
 
     /// Does what there is to do. Returns whether there was anything.
     fn turn(&mut self) -> Result<bool, Lost> {
         let mut any = false;
-        while let Ok(job) = self.inbox.try_recv() {
+        while self.filling.held.is_none()
+            && let Ok(job) = self.inbox.try_recv()
+        {
             any = true;
             match job {
                 Job::Serve(ring) => self.enter(ring),
                 Job::Zero(work) => {
-                    while self.held.is_some() {
-                        self.land(WAIT)?;
-                        self.fill();
-                        self.submit()?;
-                    }
-                    self.fill();
-                    self.admit(*work, (usize::MAX, 0, 0));
+                    self.filling.admit(*work, (usize::MAX, 0, 0), &[]);
                 }
                 Job::End => self.has_ended = true,
             }
@@ -270,64 +287,39 @@ impl Serving {
         any
     }
 
-    /// Puts work that was held into a new batch.
+    /// Begins a new batch with what was held, when there is one. Returns whether anything was.
     fn fill(&mut self) -> bool {
-        if self.building.is_none() {
-            self.building = self.free.pop();
-            self.is_full = false;
-        }
-        if self.building.is_none() || self.is_full {
+        if self.filling.batch.is_some() || self.free.is_empty() {
             return false;
         }
-        let Some((work, grain)) = self.held.take() else { return false };
-        self.admit(work, grain);
-        true
-    }
-
-    /// Takes work on, or holds it.
-    fn admit(&mut self, work: Work, grain: GrainKey) -> bool {
-        let refused = match &mut self.building {
-            Some(batch) if !self.is_full => {
-                let staging = match &work.whose {
-                    Whose::Command { ring, lane, reply } => {
-                        self.rings[*ring].as_ref().map(|ring| ring.lanes[*lane].device.staging(reply))
-                    }
-                    Whose::Reservation(_) => None,
-                };
-                batch.admit(work, grain, staging.unwrap_or_default())
+        self.filling.batch = self.free.pop();
+        let Some((work, grain)) = self.filling.held.take() else { return false };
+        let staging: &[AtomicU64] = match &work.whose {
+            Whose::Command { ring, lane, reply } => {
+                let ring = self.rings[*ring].as_ref().expect("a ring stays as long as a command of it");
+                ring.lanes[*lane].device.staging(reply)
             }
-            _ => Some(work),
+            Whose::Reservation(_) => &[],
         };
-        if let Some(work) = refused {
-            self.is_full = true;
-            self.held = Some((work, grain));
-        }
-        !self.is_full
+        self.filling.admit(work, grain, staging);
+        true
     }
 
     /// Takes what has arrived in the rings. Returns whether there was anything.
     fn collect(&mut self) -> bool {
-        let Self { rings, building, is_full, held, first, .. } = self;
+        let Self { rings, filling, first, .. } = self;
         let mut any = false;
         for turn in 0..rings.len() {
-            let Some(batch) = building.as_mut().filter(|_| !*is_full) else { return any };
+            if filling.batch.is_none() || filling.held.is_some() {
+                return any;
+            }
             let index = (*first + turn) % rings.len();
             let Some(ring) = &mut rings[index] else { continue };
             if ring.phase != Phase::Active || ring.control.wanted() != Phase::Active {
                 continue;
             }
-            any |= ring.take(index, |ring, lane, work, grain| {
-                let staging = match &work.whose {
-                    Whose::Command { reply, .. } => ring.lanes[lane].device.staging(reply),
-                    Whose::Reservation(_) => &[],
-                };
-                if let Some(work) = batch.admit(work, (index, lane, grain), staging) {
-                    *is_full = true;
-                    *held = Some((work, (index, lane, grain)));
-                }
-                !*is_full
-            });
-            if *is_full {
+            any |= ring.take(index, |work, lane, grain, staging| filling.admit(work, (index, lane, grain), staging));
+            if filling.held.is_some() {
                 // The others come first next time.
                 *first = index + 1;
             }
@@ -335,15 +327,15 @@ impl Serving {
         any
     }
 
-    /// Submits the batch that is built, if it is time.
+    /// Submits the batch that is filled, if it is time.
     fn submit(&mut self) -> Result<bool, Lost> {
-        let Some(batch) = &self.building else { return Ok(false) };
-        let is_due = self.is_full || self.flights.is_empty() || batch.since.elapsed() >= self.config.gather;
+        let Some(batch) = &self.filling.batch else { return Ok(false) };
+        let is_due =
+            self.filling.held.is_some() || self.flights.is_empty() || batch.since.elapsed() >= self.config.gather;
         if batch.is_empty() || !is_due {
             return Ok(false);
         }
-        let mut batch = self.building.take().expect("it was looked at");
-        self.is_full = false;
+        let mut batch = self.filling.batch.take().expect("it was looked at");
         let submitted = if batch.has_work() {
             self.value += 1;
             batch.submit(&self.gpu, self.value)
@@ -390,7 +382,7 @@ impl Serving {
                 }
                 Whose::Reservation(done) => {
                     // Nobody waits any more if this fails.
-                    let _ = done.send(Ok(()));
+                    let _ = done.send(());
                 }
             });
             landed.map_err(|result| Lost::of("results are not to be had", result))?;
@@ -429,9 +421,8 @@ impl Serving {
         // Set once: this is the end of the thread.
         let _ = self.lost.set(lost.why.clone());
         self.gpu.lose(lost.is_at_work || !self.is_at_rest());
-        let batches = self.flights.iter_mut().chain(&mut self.building);
-        // Reservations are told by their channel's end; commands by their lanes.
-        batches.for_each(|batch| batch.give_up(drop));
+        self.flights.iter_mut().chain(&mut self.filling.batch).for_each(Batch::clear);
+        self.filling.held = None;
         self.rings.iter_mut().flatten().for_each(|ring| ring.lose());
         // Rings that come too late are told as well.
         while let Ok(job) = self.inbox.try_recv() {

@@ -1,13 +1,14 @@
 //! The device's half of a ring, as its owner thread serves it.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use gpubridge_abstractions::{Command, Completion, Opcode, Status};
-use gpubridge_kernels::device::{Control, KernelCopy, Phase, Rules};
+use gpubridge_kernels::device::{Control, KernelCopy, LaneChunks, Phase, Rules};
 use gpubridge_kernels::ring::{DeviceLane, HostCompletions, HostMemory};
 
 use super::work::{Whose, Work};
-use crate::heap::LaneHeap;
+use crate::heap::Chunk;
 use crate::kernels::Code;
 
 /// The most commands that are taken from a lane before the next lane has its turn.
@@ -18,7 +19,7 @@ const TURN: usize = 256;
 pub(crate) struct ServedLane {
     pub(crate) device: DeviceLane<Arc<HostMemory>>,
     pub(crate) completions: HostCompletions<Arc<HostMemory>>,
-    pub(crate) rules: Rules<LaneHeap>,
+    pub(crate) rules: Rules<LaneChunks<Chunk>>,
 }
 
 /// A ring.
@@ -37,9 +38,9 @@ pub(crate) struct ServedRing {
 }
 
 impl ServedRing {
-    /// Takes what has arrived, as long as `admit` has room for it: `false` says that it has no more, though it has kept that one.
-    /// Returns whether there was anything.
-    pub(crate) fn take(&mut self, ring: usize, mut admit: impl FnMut(&Self, usize, Work, u32) -> bool) -> bool {
+    /// Takes what has arrived, as long as `admit` has room: it is given each work with its lane, grain and staging area, and keeps
+    /// it also when it has no more room. Returns whether there was anything.
+    pub(crate) fn take(&mut self, ring: usize, mut admit: impl FnMut(Work, usize, u32, &[AtomicU64]) -> bool) -> bool {
         let mut any = false;
         let mut has_room = true;
         for turn in 0..self.lanes.len() {
@@ -54,15 +55,15 @@ impl ServedRing {
                 let Some(reply) = device.poll(&mut command) else { break };
                 // Behind the poll: the command may have come after a compilation.
                 kernels.refresh();
-                let staging_bytes = device.staging(&reply).len() * 8;
-                let action = rules.look_up(&command, kernels, staging_bytes);
+                let staging = device.staging(&reply);
+                let action = rules.look_up(&command, kernels, staging.len() * 8);
                 let mut work = Work::of(&command, action, Whose::Command { ring, lane, reply });
                 if *is_bounded {
                     work.refuse_unbounded();
                 }
                 self.outstanding += 1;
                 any = true;
-                has_room = admit(self, lane, work, command.grain);
+                has_room = admit(work, lane, command.grain, staging);
                 if !has_room {
                     break;
                 }

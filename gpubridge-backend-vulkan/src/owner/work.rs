@@ -3,7 +3,7 @@
 use std::sync::mpsc::SyncSender;
 
 use ash::vk;
-use gpubridge_abstractions::{Command, Error, PAYLOAD_BYTES, Status, Transfer};
+use gpubridge_abstractions::{Command, Status, Transfer};
 use gpubridge_kernels::device::{Action, Part, Run};
 use gpubridge_kernels::ring::Reply;
 use gpubridge_kernels::vulkan::{GRID_GROUPS_MAX, Operation, THREADS};
@@ -15,10 +15,11 @@ use crate::kernels::{self, Code};
 const ZERO_IN_RING_BYTES: u64 = 64 << 10;
 /// Elements that a thread of a grid works on, unless there are too many.
 const GRID_ELEMENTS: u64 = 32;
-/// The most turns of one thread's loops in a dispatch. Mesa's llvmpipe ends loops at 65,535 turns in all, without a word; on
-/// a GPU it is some 10 ms of work, so that a batch keeps far from the 100 ms that it may last.
+/// The most turns of one thread's loops in a list. Mesa's llvmpipe ends loops at 65,535 turns in all of a dispatch, without a
+/// word. It is the estimate of work as well by which a batch ends.
 pub(crate) const TURNS_MAX: u32 = 60_000;
-
+/// The most turns of an operation that is no kernel, beside those for what it copies: the shader's loops are all entered once.
+const TURNS_OF_NO_KERNEL: u32 = 72;
 /// A shader's indices are signed numbers of 32 bits.
 const ELEMENTS_MAX: u64 = 1 << 31;
 
@@ -28,7 +29,7 @@ pub(crate) enum Whose {
     /// A command of a ring's lane.
     Command { ring: usize, lane: usize, reply: Reply },
     /// Who reserved memory.
-    Reservation(SyncSender<Result<(), Error>>),
+    Reservation(SyncSender<()>),
 }
 
 /// What is to be done.
@@ -72,19 +73,12 @@ pub(crate) struct Work {
 impl Work {
     /// The work of a command that asks for `action`.
     pub(crate) fn of(command: &Command, action: Result<Action<'_, Range, Code>, Status>, whose: Whose) -> Self {
-        let mut work = Self {
-            whose,
-            kind: Kind::Nothing(Status::Ok),
-            grid: None,
-            turns: 0,
-            blocks: [const { None }; 3],
-            binds: false,
-        };
+        let mut work = Self::nothing(whose);
         match action {
             Err(status) => work.kind = Kind::Nothing(status),
             Ok(Action::Unbound) => {}
             Ok(Action::Echo) => {
-                (work.kind, work.turns) = (Kind::Echo(command.payload), 72);
+                (work.kind, work.turns) = (Kind::Echo(command.payload), TURNS_OF_NO_KERNEL);
             }
             Ok(Action::Zero(block, size_bytes)) => work.zero(block, size_bytes as u64),
             Ok(Action::Write(part)) => {
@@ -104,13 +98,16 @@ impl Work {
     }
 
     /// Zeroing what was reserved.
-    pub(crate) fn reservation(block: Range, done: SyncSender<Result<(), Error>>) -> Self {
-        let kind = Kind::Nothing(Status::Ok);
-        let whose = Whose::Reservation(done);
-        let mut work = Self { whose, kind, grid: None, turns: 0, blocks: [const { None }; 3], binds: false };
+    pub(crate) fn reservation(block: Range, done: SyncSender<()>) -> Self {
+        let mut work = Self::nothing(Whose::Reservation(done));
         let size_bytes = block.size_bytes;
         work.zero(block, size_bytes);
         work
+    }
+
+    fn nothing(whose: Whose) -> Self {
+        let kind = Kind::Nothing(Status::Ok);
+        Self { whose, kind, grid: None, turns: 0, blocks: [const { None }; 3], binds: false }
     }
 
     fn zero(&mut self, block: Range, size_bytes: u64) {
@@ -123,7 +120,7 @@ impl Work {
         } else if size_bytes > 0 {
             let operation = Operation::zero(block.address, size_bytes);
             self.kind = Kind::Run { operation, answers: false };
-            self.turns = turns(72, size_bytes / 128);
+            self.turns = turns(TURNS_OF_NO_KERNEL, size_bytes / 128);
         }
         self.blocks[0] = Some(block);
         self.binds = true;
@@ -132,7 +129,7 @@ impl Work {
     fn copies(&mut self, block: &Range, kind: Kind, size_bytes: usize) {
         if size_bytes > 0 {
             self.kind = kind;
-            self.turns = turns(72, size_bytes as u64 / 128);
+            self.turns = turns(TURNS_OF_NO_KERNEL, size_bytes as u64 / 128);
             self.blocks[0] = Some(block.clone());
         }
     }
@@ -196,5 +193,3 @@ fn turns(fixed: u32, grown: u64) -> u32 {
 fn groups(work: u64) -> u32 {
     work.div_ceil(u64::from(THREADS) * GRID_ELEMENTS).clamp(1, u64::from(GRID_GROUPS_MAX)) as u32
 }
-
-const _: () = assert!(PAYLOAD_BYTES == 56, "an answer's record has as many bytes of payload");

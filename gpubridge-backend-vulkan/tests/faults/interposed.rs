@@ -29,13 +29,19 @@ pub fn calls() -> BTreeMap<&'static str, u32> {
     PLAN.lock().unwrap().calls.clone()
 }
 
-/// Whether memory tells that it keeps itself coherent, and whether the timeline moves.
+/// Whether memory hides that it keeps itself coherent, whether the timeline stands still, and whether layouts are spoiled.
+static SPOILS_LAYOUTS: AtomicBool = AtomicBool::new(false);
 static HIDES_COHERENCE: AtomicBool = AtomicBool::new(false);
 static STANDS_STILL: AtomicBool = AtomicBool::new(false);
 
 /// Has memory not tell that it is coherent, from now on.
 pub fn hide_coherence(hides: bool) {
     HIDES_COHERENCE.store(hides, Ordering::Relaxed);
+}
+
+/// Has layouts of pipelines be made with three bytes of push constants, which is forbidden, from now on.
+pub fn spoil_layouts(spoils: bool) {
+    SPOILS_LAYOUTS.store(spoils, Ordering::Relaxed);
 }
 
 /// Has nothing land, from now on.
@@ -185,6 +191,20 @@ mod functions {
         Some(in_place_of(name, found?))
     }
 
+    /// A layout, with too few bytes if it is to be spoiled.
+    unsafe extern "system" fn layout(
+        device: vk::Device,
+        info: *const vk::PipelineLayoutCreateInfo<'_>,
+        allocator: Allocator<'_>,
+        made: *mut vk::PipelineLayout,
+    ) -> vk::Result {
+        let ranges = [vk::PushConstantRange::default().stage_flags(vk::ShaderStageFlags::COMPUTE).size(3)];
+        let spoiled = vk::PipelineLayoutCreateInfo::default().push_constant_ranges(&ranges);
+        let info = if SPOILS_LAYOUTS.load(Ordering::Relaxed) { &raw const spoiled } else { info };
+        // SAFETY: all else is the caller's; drivers survive what is forbidden here.
+        unsafe { vkCreatePipelineLayout(device, info, allocator, made) }
+    }
+
     /// The timeline's value, which is what it was at first if time stands still.
     unsafe extern "system" fn look(device: vk::Device, semaphore: vk::Semaphore, value: *mut u64) -> vk::Result {
         if STANDS_STILL.load(Ordering::Relaxed) {
@@ -213,6 +233,10 @@ mod functions {
         if name == c"vkGetSemaphoreCounterValue" {
             // SAFETY: whoever asked for the name knows its type.
             return Some(unsafe { transmute::<vk::PFN_vkGetSemaphoreCounterValue, Any>(look) });
+        }
+        if name == c"vkCreatePipelineLayout" {
+            // SAFETY: whoever asked for the name knows its type.
+            return Some(unsafe { transmute::<vk::PFN_vkCreatePipelineLayout, Any>(layout) });
         }
         Some(function)
     }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use gpubridge_abstractions::{
     Backend, Bind, Command, Completion, Compute, Device, DeviceBuffer, DeviceIndex, DeviceSlot, Error, KernelSpec,
-    Lane, MemoryType, Opcode, Ring, RingConfig, Status, Taken,
+    Lane, MemoryType, Opcode, Ring, RingConfig, Status, Taken, Ticket,
 };
 use gpubridge_backend_vulkan::{VulkanBackend, VulkanConfig};
 use gpubridge_kernels::{id, library};
@@ -17,6 +17,8 @@ use crate::interposed;
 pub const SOON: Duration = Duration::from_secs(30);
 /// A job that takes longer hangs.
 const DEADLINE: Duration = Duration::from_secs(180);
+
+const SLOT: DeviceSlot = DeviceSlot { index: 0, generation: 1 };
 
 /// How a job ends that does not do its work.
 #[derive(Debug)]
@@ -33,8 +35,14 @@ impl From<Error> for Failure {
 
 /// The backend over the functions in between; `None` without a loader.
 pub fn backend(validates: bool) -> Option<VulkanBackend> {
+    backend_with(|config| config.validates = validates)
+}
+
+/// The same with another use of the device.
+pub fn backend_with(set: impl FnOnce(&mut VulkanConfig)) -> Option<VulkanBackend> {
     let mut config = VulkanConfig::default();
-    (config.validates, config.batch_limit) = (validates, Duration::from_secs(5));
+    config.batch_limit = Duration::from_secs(5);
+    set(&mut config);
     // SAFETY: it is the system's loader, with functions in between that do as the driver's do, or fail as those may.
     interposed::loader().map(|loader| unsafe { VulkanBackend::new(library()).with_config(config).with_loader(loader) })
 }
@@ -44,9 +52,19 @@ pub struct Caller(pub Lane);
 
 impl Caller {
     pub fn call(&mut self, command: &Command) -> Result<Completion, Failure> {
-        let mut ticket =
-            self.0.submitter.try_submit(command, &[]).map_err(|_| Failure::Answered(Status::DeviceLost))?;
+        Ok(self.call_together(std::slice::from_ref(command))?[0])
+    }
+
+    /// Submits all, then rings once.
+    pub fn call_together(&mut self, commands: &[Command]) -> Result<Vec<Completion>, Failure> {
+        let mut tickets = Vec::new();
+        let lost = |_| Failure::Answered(Status::DeviceLost);
+        self.0.submitter.try_submit_run(commands, &mut tickets).map_err(lost)?;
         self.0.submitter.doorbell();
+        tickets.into_iter().map(|ticket| self.wait(ticket)).collect()
+    }
+
+    fn wait(&self, mut ticket: Ticket) -> Result<Completion, Failure> {
         let since = Instant::now();
         loop {
             match self.0.completions.take(&mut ticket, &mut []) {
@@ -85,26 +103,32 @@ impl Set {
         Ok(Self { caller, ring, buffer, _device: device })
     }
 
-    /// Fills a buffer with sevens and adds them up, in a list and by a grid.
+    /// Fills a buffer with sevens and adds them up, by a grid and in a list.
     pub fn work(&mut self) -> Result<(), Failure> {
-        for (index, size_bytes) in [(0, 4096), (1, 1 << 20)] {
-            let slot = DeviceSlot { index, generation: 1 };
-            let bind = Bind { slot, address: self.buffer.address(), size_bytes, zero_bytes: size_bytes };
+        for size_bytes in [1 << 20, 4096] {
+            let bind = Bind { slot: SLOT, address: self.buffer.address(), size_bytes, zero_bytes: size_bytes };
             self.caller.call(&Command::new(Opcode::Bind, 1, bind.to_payload()))?;
-            let none = DeviceSlot::NONE;
-            let scalars = [u64::from(7.0_f32.to_bits()), 0, 0];
-            let fill = Compute { input: none, operand: none, output: slot, count: 0, scalars };
-            let sum = Compute { input: slot, operand: none, output: none, count: 0, scalars: [0; 3] };
-            for (kernel, call) in [(0, fill), (1, sum)] {
-                let command = Command { kernel, ..Command::new(Opcode::Compute, 1, call.to_payload()) };
-                let answer = self.caller.call(&command)?;
-                if kernel == 1 {
-                    let sum = f32::from_bits(answer.payload[0] as u32);
-                    assert_eq!(sum, 7.0 * (size_bytes / 4) as f32, "a wrong sum");
-                }
-            }
+            self.caller.call(&self.fill(7.0))?;
+            let answer = self.caller.call(&self.sum())?;
+            let sum = f32::from_bits(answer.payload[0] as u32);
+            assert_eq!(sum, 7.0 * (size_bytes / 4) as f32, "a wrong sum");
         }
         Ok(())
+    }
+
+    /// Fills what is bound with this.
+    pub fn fill(&self, value: f32) -> Command {
+        let scalars = [u64::from(value.to_bits()), 0, 0];
+        let (input, operand) = (DeviceSlot::NONE, DeviceSlot::NONE);
+        let fill = Compute { input, operand, output: SLOT, count: 0, scalars };
+        Command { kernel: 0, ..Command::new(Opcode::Compute, 1, fill.to_payload()) }
+    }
+
+    /// Adds up what is bound.
+    pub fn sum(&self) -> Command {
+        let (operand, output) = (DeviceSlot::NONE, DeviceSlot::NONE);
+        let sum = Compute { input: SLOT, operand, output, count: 0, scalars: [0; 3] };
+        Command { kernel: 1, ..Command::new(Opcode::Compute, 1, sum.to_payload()) }
     }
 }
 

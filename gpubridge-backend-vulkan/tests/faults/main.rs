@@ -30,6 +30,9 @@ fn main() -> ExitCode {
     };
     let trials = vec![
         trial("a_batch_is_one_submission_and_nothing_else", exact::a_batch_is_one_submission_and_nothing_else),
+        trial("a_batch_may_hold_calls_of_several_kernels", exact::a_batch_may_hold_calls_of_several_kernels),
+        trial("the_validation_layer_is_heard", exact::the_validation_layer_is_heard)
+            .with_ignored_flag(ignored || !job::validates() && !is_required),
         trial("memory_that_is_not_coherent_is_kept_so", exact::memory_that_is_not_coherent_is_kept_so),
         trial("every_call_fails_in_turn", sweep::every_call_fails_in_turn),
         trial("a_batch_that_never_lands_loses_the_device", exact::a_batch_that_never_lands_loses_the_device),

@@ -1,6 +1,8 @@
 //! Runs the real program on inputs made for the occasion.
 #![allow(dead_code, reason = "each test file uses a part of this")]
 
+pub mod scored;
+
 use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
