@@ -10,7 +10,7 @@ use std::time::Duration;
 use gpubridge_abstractions::{Backend, DeviceIndex};
 use gpubridge_backend_vulkan::{VulkanBackend, VulkanConfig};
 use gpubridge_kernels::library;
-use ringkernel_tests::{REQUIRE_VARIABLE, Suite};
+use ringkernel_tests::{Suite, is_required};
 
 ringkernel_tests::count_allocations!();
 
@@ -21,9 +21,9 @@ fn main() -> ExitCode {
     let mut config = VulkanConfig::default();
     config.validates = true;
     let validated = VulkanBackend::new(library()).with_config(config);
-    let names = std::env::var(REQUIRE_VARIABLE).unwrap_or_default();
-    let is_required = names.split(',').any(|name| name.trim() == validated.name());
-    if !is_required && let Err(why) = validated.devices() {
+    if !is_required(validated.name())
+        && let Err(why) = validated.devices()
+    {
         eprintln!("without the validation layer: {why}");
         return Suite::new(Arc::new(VulkanBackend::new(library()))).with_deadline(DEADLINE).main();
     }

@@ -6,13 +6,12 @@ mod common;
 #[expect(dead_code, reason = "only a program that loads the driver itself starts anew")]
 mod emulation;
 
-use std::env;
 use std::process::{Command, ExitCode};
 
 use common::scored::{readings, scores, trial};
 use common::{Bench, finish};
 use libtest_mimic::Arguments;
-use ringkernel_tests::REQUIRE_VARIABLE;
+use ringkernel_tests::is_required;
 use serde_json::Value;
 
 const NO_DRIVER: &str = "there is no CUDA driver";
@@ -21,7 +20,7 @@ fn main() -> ExitCode {
     let driver = emulation::build();
     let devices = finish(Bench::new().command(&["devices"]).env_remove("LD_LIBRARY_PATH").spawn().unwrap()).report();
     let has_driver = !devices.contains(NO_DRIVER);
-    let required = env::var(REQUIRE_VARIABLE).is_ok_and(|names| names.split(',').any(|name| name.trim() == "cuda"));
+    let required = is_required("cuda");
     // Where CUDA is required, the test runs without one, and fails.
     let compiler = if driver.is_some() || required { "" } else { "needs a C++ compiler" };
     let bare = if has_driver { "this machine has a CUDA driver" } else { "" };

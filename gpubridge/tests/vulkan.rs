@@ -3,19 +3,18 @@
 
 mod common;
 
-use std::env;
 use std::process::ExitCode;
 
 use common::scored::{scores, trial};
 use common::{Bench, finish};
 use libtest_mimic::Arguments;
-use ringkernel_tests::REQUIRE_VARIABLE;
+use ringkernel_tests::is_required;
 
 fn main() -> ExitCode {
     let devices = finish(Bench::new().command(&["devices"]).spawn().unwrap()).report();
     let has_device = devices.lines().any(|line| line.starts_with("vulkan · 0"));
     let is_processor = devices.contains("llvmpipe");
-    let required = env::var(REQUIRE_VARIABLE).is_ok_and(|names| names.split(',').any(|name| name.trim() == "vulkan"));
+    let required = is_required("vulkan");
     // Where Vulkan is required, the test runs without a device, and fails.
     let device = if has_device || required { "" } else { "needs a Vulkan device" };
     let processor = if is_processor || required { "" } else { "needs llvmpipe" };

@@ -18,6 +18,7 @@
 //! expected failures, running as a library to a [`Report`].
 #![forbid(unsafe_code)]
 
+pub mod call;
 pub mod cases;
 mod context;
 mod counting;
@@ -36,4 +37,4 @@ pub use context::Context;
 pub use counting::stats_alloc;
 pub use markdown::capability_table;
 pub use report::{CaseReport, Report, Status, Tally};
-pub use suite::{ExpectedFailure, REQUIRE_VARIABLE, Suite, main, plain_main};
+pub use suite::{ExpectedFailure, REQUIRE_VARIABLE, Suite, is_required, main, plain_main};

@@ -18,6 +18,12 @@ use crate::{Case, Check, Context, Needs, cases};
 /// cases fail instead of being ignored.
 pub const REQUIRE_VARIABLE: &str = "GPUBRIDGE_REQUIRE";
 
+/// Whether [`REQUIRE_VARIABLE`] names this backend.
+pub fn is_required(backend: &str) -> bool {
+    let names = std::env::var(REQUIRE_VARIABLE).unwrap_or_default();
+    names.split(',').any(|name| name.trim().eq_ignore_ascii_case(backend))
+}
+
 /// A case that takes longer hangs. Far beyond what any takes, on the slowest machine.
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -43,8 +49,7 @@ pub struct Suite {
 impl Suite {
     /// The suite on the first device of `backend`. The backend is asked what it has; nothing is opened yet.
     pub fn new(backend: Arc<dyn Backend>) -> Self {
-        let required = std::env::var(REQUIRE_VARIABLE)
-            .is_ok_and(|names| names.split(',').any(|name| name.trim().eq_ignore_ascii_case(backend.name())));
+        let required = is_required(backend.name());
         Self { context: Context::new(backend), expected: &[], deadline: DEADLINE, required }
     }
 

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Trial};
-use ringkernel_tests::REQUIRE_VARIABLE;
+use ringkernel_tests::is_required;
 
 use crate::emulation;
 
@@ -64,8 +64,7 @@ pub fn main(cases: &[Case]) -> ExitCode {
         };
     }
     let there = emulation::ensure_loaded();
-    let required = env::var(REQUIRE_VARIABLE)
-        .is_ok_and(|names| names.split(',').any(|name| name.trim().eq_ignore_ascii_case("cuda")));
+    let required = is_required("cuda");
     let trials = cases.iter().map(|case| {
         let case = *case;
         let trial = Trial::test(case.name, move || if there { judge(&case) } else { Err("no emulated driver".into()) });

@@ -13,11 +13,10 @@ use std::process::ExitCode;
 
 use gpubridge_abstractions::Backend;
 use libtest_mimic::{Arguments, Trial};
-use ringkernel_tests::REQUIRE_VARIABLE;
+use ringkernel_tests::is_required;
 
 fn main() -> ExitCode {
-    let names = std::env::var(REQUIRE_VARIABLE).unwrap_or_default();
-    let is_required = names.split(',').any(|name| name.trim() == "vulkan");
+    let is_required = is_required("vulkan");
     let has_device = job::backend(false).is_some_and(|backend| backend.devices().is_ok());
     let ignored = !has_device && !is_required;
     let kind = if ignored { "needs a Vulkan device" } else { "" };

@@ -4,9 +4,10 @@ use fastrand::Rng;
 use gpubridge_abstractions::{ElementType, KernelSpec};
 use gpubridge_kernels::id::{ADD, COPY, FILL, SAXPY, SCALE};
 
-use super::call::{Call, INPUT, Lab, OPERAND, OUTPUT};
-use super::draw::{Draw, SPECIAL, plain, sizes, some_sizes, special};
+use super::lab::Lab;
 use crate::Context;
+use crate::call::draw::{Draw, SPECIAL, plain, sizes, some_sizes, special};
+use crate::call::{Call, INPUT, OPERAND, OUTPUT};
 
 /// Elements of output behind those that a call writes.
 const SPARE: usize = 5;

@@ -8,9 +8,10 @@ use gpubridge_kernels::id::{
     WINDOW_ZSCORE,
 };
 
-use super::call::{Call, INPUT, Lab, OPERAND, OUTPUT};
-use super::draw::{Draw, LARGE, SPECIAL, plain, special};
+use super::lab::Lab;
 use crate::Context;
+use crate::call::draw::{Draw, LARGE, SPECIAL, plain, special};
+use crate::call::{Call, INPUT, OPERAND, OUTPUT};
 
 /// Elements of output behind those that a call writes.
 const SPARE: usize = 5;

@@ -3,9 +3,10 @@
 use fastrand::Rng;
 use gpubridge_kernels::id::{MATMUL, MATVEC};
 
-use super::call::{Call, Lab};
-use super::draw::{SPECIAL, plain, weighted};
+use super::lab::Lab;
 use crate::Context;
+use crate::call::Call;
+use crate::call::draw::{SPECIAL, plain, weighted};
 
 /// Elements of output behind those that a call writes.
 const SPARE: usize = 5;

@@ -4,14 +4,12 @@
 //! Inputs are random with fixed seeds. Integers must be equal to the bit, floats within the tolerance that the kernel
 //! declares; what it says of NaN, infinities, denormals and -0.0 is in the documentation of its id.
 
-mod call;
-mod draw;
 mod elementwise;
+mod lab;
 mod library;
 mod matrices;
 mod reductions;
 mod tables;
-mod terms;
 mod users;
 mod window;
 

@@ -4,9 +4,10 @@ use fastrand::Rng;
 use gpubridge_abstractions::KernelSpec;
 use gpubridge_kernels::id::{DOT, MEAN_VARIANCE, MIN_MAX, SUM};
 
-use super::call::{Call, INPUT, Lab, OPERAND};
-use super::draw::{Draw, plain, sizes, some_sizes, special, weighted};
+use super::lab::Lab;
 use crate::Context;
+use crate::call::draw::{Draw, plain, sizes, some_sizes, special, weighted};
+use crate::call::{Call, INPUT, OPERAND};
 
 /// Goal: dot adds all products. Method: all sizes; the products at the end and at the loop bounds weigh most.
 pub fn dot_adds_products(context: &Context) {

@@ -5,9 +5,10 @@ use gpubridge_abstractions::KernelSpec;
 use gpubridge_kernels::Element;
 use gpubridge_kernels::id::{HISTOGRAM, INCLUSIVE_SCAN, TOP_K};
 
-use super::call::{Call, INPUT, Lab, OUTPUT};
-use super::draw::{Draw, plain, sizes, some_sizes, special, weighted};
+use super::lab::Lab;
 use crate::Context;
+use crate::call::draw::{Draw, plain, sizes, some_sizes, special, weighted};
+use crate::call::{Call, INPUT, OUTPUT};
 
 /// Elements of output behind those that a call writes.
 const SPARE: usize = 5;

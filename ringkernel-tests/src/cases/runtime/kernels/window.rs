@@ -5,9 +5,10 @@ use gpubridge_abstractions::{ComputeMessage, ErrorKind, KernelSpec, Parameters, 
 use gpubridge_kernels::id::WINDOW_ZSCORE;
 use gpubridge_kernels::library::window_zscore::state_elements;
 
-use super::call::{Call, Lab, OUTPUT};
-use super::draw::{SPECIAL, plain};
+use super::lab::Lab;
 use crate::Context;
+use crate::call::draw::{SPECIAL, plain};
+use crate::call::{Call, OUTPUT};
 
 fn spec(window: usize) -> KernelSpec {
     KernelSpec::new(WINDOW_ZSCORE).with_constants([window as u32, 0])

@@ -80,10 +80,12 @@ impl Draw for u32 {
     }
 }
 
+/// So many common ones.
 pub fn plain<T: Draw>(rng: &mut Rng, elements: usize) -> Vec<T> {
     (0..elements).map(|_| T::plain(rng)).collect()
 }
 
+/// So many of any.
 pub fn special<T: Draw>(rng: &mut Rng, elements: usize) -> Vec<T> {
     (0..elements).map(|_| T::special(rng)).collect()
 }

@@ -3,7 +3,7 @@
 use gpubridge_abstractions::{ElementType, Tolerance};
 use gpubridge_kernels::id;
 
-use super::call::{Call, INPUT, OPERAND, Outcome};
+use super::{Call, INPUT, OPERAND, Outcome};
 
 /// What enters one result of a kernel in f32.
 #[derive(Clone, Copy, Debug, Default)]
