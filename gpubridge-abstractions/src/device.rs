@@ -83,6 +83,10 @@ impl Capabilities {
 pub struct DeviceInfo {
     /// Unique among the devices of the machine, stable across restarts (for example `cpu:0`).
     pub id: String,
+    /// What names the physical device in every API that reaches it, so that two backends' reports of one device can be told from
+    /// those of two: NVIDIA's drivers give the same bytes in CUDA and Vulkan. `None` for a device that has none, or that only
+    /// this backend reaches.
+    pub uuid: Option<[u8; 16]>,
     /// Its index within its backend.
     pub index: DeviceIndex,
     /// Its name as its maker gives it.

@@ -37,6 +37,7 @@ pub(crate) fn device_info(has_kernels: bool) -> Result<DeviceInfo, Error> {
     let text = |of: fn(&Cpu) -> &str| first.map_or("unknown", of).trim().to_owned();
     Ok(DeviceInfo {
         id: "cpu:0".to_owned(),
+        uuid: None,
         index: DeviceIndex(0),
         name: text(Cpu::brand),
         kind: DeviceKind::Cpu,

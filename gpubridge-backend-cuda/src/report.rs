@@ -26,8 +26,10 @@ pub(crate) fn device_info(
     capabilities.bulk_staging = config.has_bulk_staging();
     let [available_memory_bytes, deferred_memory_bytes] =
         Gpu::if_open(ordinal).map_or([total_memory_bytes, 0], |gpu| gpu.available_and_deferred_bytes());
+    let uuid = device.uuid()?;
     Ok(DeviceInfo {
-        id: format!("cuda:{}", uuid_text(device.uuid()?)),
+        id: format!("cuda:{}", uuid_text(uuid)),
+        uuid: Some(uuid),
         index: DeviceIndex(ordinal),
         name: device.name()?,
         kind: DeviceKind::Gpu,

@@ -18,6 +18,7 @@ pub(crate) fn device_info(device: &Physical, index: u32, has_kernels: bool) -> D
     let name = properties.device_name_as_c_str().map_or_else(|_| "unnamed".into(), |name| name.to_string_lossy());
     DeviceInfo {
         id: format!("vulkan:{}", device.uuid.iter().map(|byte| format!("{byte:02x}")).collect::<String>()),
+        uuid: Some(device.uuid),
         index: DeviceIndex(index),
         name: name.into_owned(),
         kind: if device.is_processor() { DeviceKind::Cpu } else { DeviceKind::Gpu },

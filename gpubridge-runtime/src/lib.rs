@@ -39,7 +39,7 @@ mod resident;
 mod sync;
 
 pub use park::{wait, wait_until};
-pub use registry::{AUTO, BACKEND_VARIABLE, BackendDevices, BackendRegistry, Selection};
+pub use registry::{AUTO, BACKEND_VARIABLE, BackendDevices, BackendRegistry, DEVICE_VARIABLE, Selection};
 pub use resident::{
     Answered, Batch, BatchCall, Call, Compute, Operation, Read, ResidentMemory, ResidentMemoryConfig,
     RestoredAllocation, SessionId, Write, WriteChunk,

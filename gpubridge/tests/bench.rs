@@ -206,6 +206,8 @@ fn what_cannot_be_done_is_refused_before_anything_is_measured() {
     let known =
         backend.strip_prefix("there is no backend `abacus` (the caller's choice); there are: ").expect(&backend);
     assert!(known.contains("cpu") && known.ends_with(", auto"), "{known}");
+    let device = refused(&["--device", "7"]);
+    assert!(device.contains("there is no device `7` (the caller's choice); there are: 0 ("), "{device}");
     let folder = refused(&["--json", "."]);
     assert_eq!(folder, "cannot write .: is a directory");
     let nowhere = refused(&["--json", "nowhere/r.json"]);

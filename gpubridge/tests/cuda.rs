@@ -27,11 +27,13 @@ fn main() -> ExitCode {
     let emulated = |settings: &'static str| {
         let driver = driver.clone();
         move |program: &mut Command| {
-            program.env("LD_LIBRARY_PATH", driver.expect("a C++ compiler")).env("EMULATED_CUDA", settings);
+            let driver = driver.as_ref().expect("a C++ compiler");
+            program.env("LD_LIBRARY_PATH", driver).env("EMULATED_CUDA", settings);
         }
     };
     let (frozen, eager, lazy, measured) =
         (emulated("freeze=100000,exit=waits"), emulated(""), emulated(""), emulated(""));
+    let [listed, by_index, by_id, by_name] = [(); 4].map(|()| emulated("devices=3"));
     let trials = vec![
         trial("when_the_device_is_lost_it_says_so_and_ends_though_the_driver_waits", compiler, move || {
             let bench = Bench::new();
@@ -50,6 +52,26 @@ fn main() -> ExitCode {
             lazy(devices.env("CUDA_MODULE_LOADING", "LAZY"));
             let report = finish(devices.spawn().unwrap()).report();
             assert!(report.contains("CUDA_MODULE_LOADING=EAGER"), "{report}");
+        }),
+        trial("of_several_devices_one_is_chosen_as_the_list_names_it", compiler, move || {
+            let bench = Bench::new();
+            let mut devices = bench.command(&["devices"]);
+            listed(&mut devices);
+            let list = finish(devices.spawn().unwrap()).report();
+            let lines: Vec<_> = list.lines().filter(|line| line.starts_with("cuda · ")).collect();
+            assert_eq!(lines.len(), 3, "{list}");
+            assert!(lines.iter().all(|line| line.contains(" · can be opened · ")), "{list}");
+            let id = lines[1].rsplit(" · ").next().expect("a line has an id").to_uppercase();
+            let choose = |device: &str, set: &dyn Fn(&mut Command)| {
+                let mut program = bench.command(&["stress", "pool", "--operations", "10", "--device", device]);
+                set(&mut program);
+                finish(program.spawn().unwrap())
+            };
+            let report = choose("2", &by_index).report();
+            assert!(report.contains("backend cuda, device 2 (emulated CUDA device (no GPU), GPU, the"), "{report}");
+            assert!(choose(&id, &by_id).report().contains("backend cuda, device 1 ("), "{id}");
+            let refused = choose("emulated", &by_name).error(2);
+            assert!(refused.contains("device `emulated` (the caller's choice) may be any of: 0 ("), "{refused}");
         }),
         trial("every_figure_of_the_ring_is_measured", compiler, move || {
             let bench = Bench::new();

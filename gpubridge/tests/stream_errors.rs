@@ -126,6 +126,8 @@ fn options_out_of_range() {
         usage(&["--backend", "abacus"]),
         "there is no backend `abacus` (the caller's choice); there are: cpu, auto"
     );
+    let line = usage(&["--device", "abacus"]);
+    assert!(line.contains("there is no device `abacus` (the caller's choice); there are: 0 ("), "{line}");
 }
 
 #[test]

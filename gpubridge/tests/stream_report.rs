@@ -200,5 +200,6 @@ fn no_arguments_means_the_demonstration() {
 #[test]
 fn devices_are_listed() {
     let report = Bench::new().run(&["devices"]).report();
-    assert!(!report.trim().is_empty());
+    let device = report.lines().find(|line| line.starts_with("cpu · 0 ")).expect(&report);
+    assert!(device.contains(" · can be opened · ") && device.ends_with(" · cpu:0"), "{device}");
 }

@@ -188,4 +188,6 @@ fn what_cannot_be_run_ends_with_2() {
     }
     let line = stress(&bench, &["pool", "--backend", "abacus"]).error(2);
     assert!(line.contains("abacus") && line.contains("cpu"), "{line}");
+    let line = stress(&bench, &["pool", "--device", "7"]).error(2);
+    assert!(line.contains("there is no device `7`"), "{line}");
 }

@@ -4,11 +4,33 @@
 mod common;
 
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use common::scored::{scores, trial};
 use common::{Bench, finish};
+use gpubridge::kernels::library;
+use gpubridge::runtime::BackendRegistry;
+use gpubridge::{Backend, Device, DeviceIndex, DeviceInfo, Error, ErrorKind, NullBackend};
 use libtest_mimic::Arguments;
 use ringkernel_tests::is_required;
+
+/// A backend that reaches the device of another.
+#[derive(Debug)]
+struct Posing(DeviceInfo);
+
+impl Backend for Posing {
+    fn name(&self) -> &str {
+        "posing"
+    }
+
+    fn devices(&self) -> Result<Vec<DeviceInfo>, Error> {
+        Ok(vec![self.0.clone()])
+    }
+
+    fn open(&self, index: DeviceIndex) -> Result<Arc<dyn Device>, Error> {
+        NullBackend::default().open(index)
+    }
+}
 
 fn main() -> ExitCode {
     let devices = finish(Bench::new().command(&["devices"]).spawn().unwrap()).report();
@@ -31,6 +53,22 @@ fn main() -> ExitCode {
                 let report = finish(Bench::new().command(&arguments).spawn().unwrap()).report();
                 assert!(report.contains("the caller's choice"), "{report}");
             }
+        }),
+        trial("a_device_is_chosen_by_a_part_of_its_name", processor, || {
+            let report =
+                scores(|program| program.env("GPUBRIDGE_BACKEND", "vulkan").env("GPUBRIDGE_DEVICE", "LLVMpipe"));
+            assert!(report.contains("llvmpipe") && report.contains(", GPUBRIDGE_DEVICE=llvmpipe): "), "{report}");
+        }),
+        trial("what_vulkan_has_open_is_refused_to_another_backend", device, || {
+            let vulkan = gpubridge::backends(library()).select(Some("vulkan"), None).expect("there is a device");
+            let mut registry = BackendRegistry::new();
+            registry.register(Arc::new(Posing(vulkan.info.clone()))).expect("the name is free");
+            let posing = registry.select(Some("posing"), None).expect("it has a device");
+            let open = vulkan.open().expect("it opens");
+            let error = posing.open().expect_err("is refused");
+            assert!(error.kind() == ErrorKind::InvalidState && error.message().contains("`vulkan`"), "{error}");
+            drop(open);
+            assert!(posing.open().is_ok());
         }),
         trial("a_processor_is_not_taken_unasked", processor, || {
             let report = scores(|program| program);

@@ -76,6 +76,7 @@ impl NullBackend {
     fn info(&self, available_memory_bytes: u64) -> DeviceInfo {
         DeviceInfo {
             id: "null:0".to_owned(),
+            uuid: None,
             index: DeviceIndex(0),
             name: "null device".to_owned(),
             kind: DeviceKind::Null,

@@ -177,6 +177,8 @@ fn list(folder: &Path) -> End {
     order(folder, "");
     let before = calls(folder).len();
     let listed = backend().devices().expect("nothing fails unasked");
+    let uuid = listed[0].uuid.expect("the driver tells it");
+    assert!(uuid.starts_with(b"emulated CUDA "), "{uuid:?}");
     for (function, count) in functions(folder, before) {
         for n in 1..=count {
             order(folder, &format!("{function}:{n}:304"));

@@ -75,7 +75,7 @@ mod tests {
     fn a_caller_that_is_held_up_does_not_shorten_the_latencies() {
         const CALLS: usize = 10;
         const HELD_UP_NS: u64 = 100_000;
-        let device = select("cpu").and_then(|selection| selection.open()).expect("the CPU opens");
+        let device = select("cpu", "auto").and_then(|selection| selection.open()).expect("the CPU opens");
         let silo = Subject { device, backend: "cpu".to_owned() }.silo();
         // Held up as soon as it has started: all calls begin at one moment, when all were long due, and take no time.
         let has_started = Cell::new(false);

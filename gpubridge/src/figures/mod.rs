@@ -101,7 +101,7 @@ pub fn bench_main(arguments: &[String]) -> ExitCode {
         return ExitCode::from(2);
     }
     let quick = has("--quick") || !has("--bench");
-    match select("auto").and_then(|selection| run(&selection, &parts, quick, || true)) {
+    match select("auto", "auto").and_then(|selection| run(&selection, &parts, quick, || true)) {
         Ok(report) => {
             println!("{}", report.to_markdown());
             if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }

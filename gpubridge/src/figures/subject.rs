@@ -12,12 +12,13 @@ use crate::{Device, DeviceKind, Error, GpuMemoryHandle, KernelSpec, MemoryType, 
 /// Bytes of a grain's state: what the footprint is measured beside.
 pub const STATE_BYTES: u64 = 320;
 
-/// Chooses the device to measure by the name of its backend, or `auto`, with the kernels that figures need.
+/// Chooses the device to measure by its backend and its own index, name or id, each of which may be `auto`, with the kernels
+/// that figures need.
 ///
 /// # Errors
 /// Those of [`gpubridge_runtime::BackendRegistry::select`].
-pub fn select(backend: &str) -> Result<Selection, Error> {
-    backends(kernels()).select(Some(backend), None)
+pub fn select(backend: &str, device: &str) -> Result<Selection, Error> {
+    backends(kernels()).select(Some(backend), Some(device))
 }
 
 /// The device, and the backend's name.

@@ -13,7 +13,7 @@ use super::report;
 
 /// Measures what `args` name and prints it. Files are written when all was measured.
 pub fn run(args: &BenchArgs) -> Result<(), Error> {
-    let selection = figures::select(&args.backend).map_err(EngineError::Backend)?;
+    let selection = figures::select(&args.place.backend, &args.place.device).map_err(EngineError::Backend)?;
     check_targets(args)?;
     interrupt::install_to_report()?;
     report::write("Ctrl-C stops after the part that is running, a second one at once\n", true)?;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gpubridge::figures::Area;
+use gpubridge::runtime::AUTO;
 
 use super::error::Error;
 use super::stress;
@@ -40,12 +41,30 @@ pub struct ConformanceArgs {
     /// Only the cases whose `area::name` contains one of these
     #[arg(value_name = "FILTER")]
     pub filters: Vec<String>,
-    /// Backend to run on, by name, or `auto`; may be given several times
+    /// Backend to run on, on its device 0, by name, or `auto`; may be given several times
     #[arg(long, value_name = "NAME", default_value = "auto")]
     pub backend: Vec<String>,
     /// How to report: a line per case, a table of capabilities, or JSON
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
+}
+
+/// Where to run.
+#[derive(Clone, Debug, Args)]
+pub struct Place {
+    /// Backend to run on, by name, or `auto`
+    #[arg(long, value_name = "NAME", default_value = AUTO)]
+    pub backend: String,
+    /// Device of the backend, by index, name, part of the name, or id, as `gpubridge devices` lists them; or `auto`
+    #[arg(long, value_name = "DEVICE", default_value = AUTO)]
+    pub device: String,
+}
+
+impl Default for Place {
+    /// The first backend in order that works, and its first device.
+    fn default() -> Self {
+        Self { backend: AUTO.into(), device: AUTO.into() }
+    }
 }
 
 /// How a run of the conformance suite is reported.
@@ -65,9 +84,8 @@ pub struct BenchArgs {
     /// What to measure
     #[arg(value_name = "AREA", default_value = BenchArgs::ALL, value_parser = BenchArgs::areas())]
     pub area: String,
-    /// Backend to run on, by name, or `auto`
-    #[arg(long, default_value = "auto")]
-    pub backend: String,
+    #[command(flatten)]
+    pub place: Place,
     /// A smoke run of seconds: it shows that everything runs, its figures mean nothing
     #[arg(long)]
     pub quick: bool,
@@ -119,9 +137,8 @@ pub struct StreamArgs {
     /// Scores of at least this size are counted as anomalies
     #[arg(long, default_value_t = 3.0, value_parser = parse_threshold, allow_negative_numbers = true)]
     pub threshold: f64,
-    /// Backend to run on, by name, or `auto`
-    #[arg(long, default_value = "auto")]
-    pub backend: String,
+    #[command(flatten)]
+    pub place: Place,
     /// Write `row,key,value,score` lines to this file (`-` is standard output)
     #[arg(long, value_name = "FILE")]
     pub output: Option<PathBuf>,
@@ -148,9 +165,8 @@ pub struct StressArgs {
     /// Which run
     #[arg(value_name = "RUN", default_value = stress::ALL, value_parser = PossibleValuesParser::new(stress::names()))]
     pub run: String,
-    /// Backend to run on, by name, or `auto`
-    #[arg(long, default_value = "auto")]
-    pub backend: String,
+    #[command(flatten)]
+    pub place: Place,
     /// Operations of each run, instead of its own number
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..), allow_negative_numbers = true)]
     pub operations: Option<u64>,
@@ -223,7 +239,7 @@ mod tests {
         let cli = Cli::try_parse_from(["gpubridge", "stream", "f.csv", "--key", "k", "--value", "v"]).unwrap();
         let Some(Command::Stream(args)) = cli.command else { panic!("not a stream") };
         assert_eq!((args.window, args.threshold, args.max_keys), (64, 3.0, 1_000_000));
-        assert_eq!(args.backend, "auto");
+        assert_eq!([args.place.backend, args.place.device], ["auto", "auto"]);
         assert!(!args.verify && !args.baseline && !args.skip_bad && !args.json && args.output.is_none());
     }
 

@@ -161,7 +161,7 @@ impl<S: engine::Scorer> Contender for Pipeline<'_, S> {
 }
 
 fn actors(plan: &Plan) -> Result<impl Contender + use<>, Error> {
-    let scorer = engine::open(&plan.backend, plan.window, plan.max_keys)?;
+    let scorer = engine::open(&plan.place, plan.window, plan.max_keys)?;
     let uses = Uses { threshold: plan.threshold, max_keys: plan.max_keys, reference: None, output: None };
     Ok(Pipeline::new(scorer, uses))
 }

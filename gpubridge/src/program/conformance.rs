@@ -8,7 +8,7 @@ use gpubridge::runtime::{AUTO, BackendRegistry};
 use gpubridge::{Backend, DeviceIndex, DeviceKind, NullBackend};
 use ringkernel_tests::{Case, REQUIRE_VARIABLE, Report, Suite, capability_table};
 
-use super::cli::{ConformanceArgs, Format};
+use super::cli::{ConformanceArgs, Format, Place};
 use super::engine;
 use super::error::{EngineError, Error};
 use super::report;
@@ -92,7 +92,7 @@ fn registry(library: KernelLibrary) -> BackendRegistry {
 
 fn suite(name: &str) -> Result<(Suite, Arc<dyn Backend>), EngineError> {
     let find = |name: &str| registry(library()).backend(name).cloned().map_err(EngineError::Backend);
-    let backend = if name == AUTO { engine::select(AUTO)?.backend } else { find(name)? };
+    let backend = if name == AUTO { engine::select(&Place::default())?.backend } else { find(name)? };
     // Kernels' twins run on the host: a device that is the host's processor can be given the suite's own.
     let runs_twins = backend.devices().is_ok_and(|devices| devices.iter().any(|device| device.kind == DeviceKind::Cpu));
     let name = backend.name().to_owned();

@@ -1,5 +1,6 @@
 //! No arguments: the flights of 2013, one actor per aircraft, every score checked.
 
+use super::cli::Place;
 use super::error::Error;
 use super::source::Input;
 use super::stream::{self, Plan};
@@ -17,7 +18,7 @@ pub fn run() -> Result<(), Error> {
         value: "dep_delay".into(),
         window: 64,
         threshold: 3.0,
-        backend: "auto".into(),
+        place: Place::default(),
         output: None,
         verify: true,
         baseline: false,

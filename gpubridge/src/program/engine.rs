@@ -2,12 +2,12 @@
 
 use std::fmt;
 
-use gpubridge::DeviceInfo;
 use gpubridge::kernels::library;
-use gpubridge::runtime::{BackendDevices, Selection};
+use gpubridge::runtime::Selection;
 use serde::Serialize;
 
 use super::actors::Actors;
+use super::cli::Place;
 use super::error::EngineError;
 
 /// Computes scores, one actor per key, with many rows in flight.
@@ -92,46 +92,13 @@ impl fmt::Display for MetricValue {
     }
 }
 
-/// A device that actors can live on, for `gpubridge devices`.
-#[derive(Debug, Clone)]
-pub struct DeviceLine {
-    /// Name of its backend.
-    pub backend: String,
-    /// Its own name.
-    pub device: String,
-    /// What else there is to say.
-    pub detail: String,
-}
-
-/// Chooses the backend for a run; the reason says why.
-pub fn select(backend: &str) -> Result<Selection, EngineError> {
-    gpubridge::backends(library()).select(Some(backend), None).map_err(EngineError::Backend)
+/// Chooses the device for a run; the reason says why.
+pub fn select(place: &Place) -> Result<Selection, EngineError> {
+    let registry = gpubridge::backends(library());
+    registry.select(Some(&place.backend), Some(&place.device)).map_err(EngineError::Backend)
 }
 
 /// Starts the actors for windows of `window` values and at most `max_keys` keys.
-pub fn open(backend: &str, window: u32, max_keys: u32) -> Result<impl Scorer + use<>, EngineError> {
-    Actors::start(select(backend)?, window, max_keys)
-}
-
-/// The devices that actors can live on.
-pub fn devices() -> Vec<DeviceLine> {
-    let lines = |each: BackendDevices| match each.devices {
-        Ok(devices) => devices.iter().map(|info| line(&each.backend, info)).collect(),
-        Err(error) => vec![DeviceLine { backend: each.backend, device: "none".into(), detail: error.to_string() }],
-    };
-    gpubridge::backends(library()).devices().into_iter().flat_map(lines).collect()
-}
-
-fn line(backend: &str, info: &DeviceInfo) -> DeviceLine {
-    let gib = |bytes: u64| bytes as f64 / f64::from(1 << 30);
-    let detail = format!(
-        "{} {}, {} units at {} MHz, {:.1} of {:.1} GiB free",
-        info.architecture,
-        info.kind,
-        info.compute_units,
-        info.clock_mhz,
-        gib(info.available_memory_bytes),
-        gib(info.total_memory_bytes)
-    );
-    DeviceLine { backend: backend.into(), device: format!("{} {}", info.index, info.name), detail }
+pub fn open(place: &Place, window: u32, max_keys: u32) -> Result<impl Scorer + use<>, EngineError> {
+    Actors::start(select(place)?, window, max_keys)
 }

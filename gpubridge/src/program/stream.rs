@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::cli::StreamArgs;
+use super::cli::{Place, StreamArgs};
 use super::compare::{self, Ratios};
 use super::csv::Rows;
 use super::engine::{self, Identity, Scorer};
@@ -30,8 +30,8 @@ pub struct Plan {
     pub window: u32,
     /// Size from which a score is an anomaly.
     pub threshold: f64,
-    /// Name of the backend, or `auto`.
-    pub backend: String,
+    /// Where it is scored.
+    pub place: Place,
     /// Where scores go.
     pub output: Option<PathBuf>,
     /// Whether scores are checked against the reference.
@@ -55,7 +55,7 @@ impl From<StreamArgs> for Plan {
             value: args.value,
             window: args.window,
             threshold: args.threshold,
-            backend: args.backend,
+            place: args.place,
             output: args.output,
             verify: args.verify,
             baseline: args.baseline,
@@ -87,7 +87,7 @@ pub struct Outcome {
 pub fn run(plan: &Plan) -> Result<Outcome, Error> {
     check_plan(plan)?;
     interrupt::install()?;
-    let mut outcome = score(plan, || engine::open(&plan.backend, plan.window, plan.max_keys))?;
+    let mut outcome = score(plan, || engine::open(&plan.place, plan.window, plan.max_keys))?;
     if plan.baseline {
         outcome.ratios = Some(compare::run(plan)?);
     }
@@ -115,7 +115,7 @@ pub fn output_is_standard_output(plan: &Plan) -> bool {
 }
 
 fn check_plan(plan: &Plan) -> Result<(), Error> {
-    engine::select(&plan.backend)?;
+    engine::select(&plan.place)?;
     // Looked at first: a run must not find out after an hour.
     if let Input::File(path) = &plan.input {
         check_input(&plan.input, path)?;
@@ -215,7 +215,7 @@ mod tests {
             value: "v".into(),
             window: 8,
             threshold: 3.0,
-            backend: "auto".into(),
+            place: Place::default(),
             output: Some(output),
             verify,
             baseline: false,

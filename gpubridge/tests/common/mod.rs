@@ -103,7 +103,7 @@ impl Bench {
     pub fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_gpubridge"));
         command.args(arguments).current_dir(self.folder.path());
-        command.env_remove("GPUBRIDGE_BACKEND");
+        command.env_remove("GPUBRIDGE_BACKEND").env_remove("GPUBRIDGE_DEVICE");
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

@@ -56,6 +56,7 @@ fn report(available_memory_bytes: u64, has_kernels: bool) -> DeviceInfo {
     capabilities.compute = has_kernels;
     DeviceInfo {
         id: "custom:0".to_owned(),
+        uuid: None,
         index: DeviceIndex(0),
         name: "a thread of this process".to_owned(),
         kind: DeviceKind::Cpu,

@@ -299,9 +299,10 @@ mod tests {
     use super::super::engine;
     use super::super::stage::Stage;
     use super::*;
+    use crate::program::cli::Place;
 
     fn driven(operations: u64, falsify: bool) -> Seen {
-        let stage = Stage::open(&engine::select("auto").expect("there is a backend")).unwrap();
+        let stage = Stage::open(&engine::select(&Place::default()).expect("there is a backend")).unwrap();
         let mut calls = Counted::new(stage.silo.grain("kernels").unwrap());
         compile(&mut calls).unwrap();
         let grains = vec![Counted::new(stage.silo.grain(1).unwrap())];

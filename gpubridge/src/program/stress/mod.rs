@@ -160,7 +160,7 @@ impl Outcome {
 
 /// Runs what the user asked for.
 pub fn run(args: &StressArgs) -> Result<(), Error> {
-    let selection = engine::select(&args.backend)?;
+    let selection = engine::select(&args.place)?;
     interrupt::install_to_report()?;
     let mut outcomes: Vec<Outcome> = Vec::new();
     let mut to_come = chosen(&args.run);

@@ -4,12 +4,13 @@ use gpubridge::kernels::id::SUM;
 use gpubridge::{KernelSpec, Parameters};
 
 use super::super::actors;
+use super::super::cli::Place;
 use super::account::settle;
 use super::counts::Kind;
 use super::*;
 
 fn selection() -> Selection {
-    engine::select("auto").expect("there is a backend")
+    engine::select(&Place::default()).expect("there is a backend")
 }
 
 /// A grain that did a little of everything, on a silo of its own. One kernel was compiled.

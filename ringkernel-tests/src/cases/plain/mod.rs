@@ -1,8 +1,9 @@
-//! What needs no backend: commands, messages, metrics, the choice of a backend, storages.
+//! What needs no backend: commands, messages, metrics, the choice of a backend and its device, storages.
 
 pub mod commands;
 pub mod messages;
 pub mod metrics;
+pub mod opening;
 pub mod registry;
 pub mod storage;
 pub mod wire;
@@ -11,4 +12,4 @@ use crate::Case;
 
 /// The areas of this layer, in the order of the catalogue.
 pub const AREAS: &[&[Case]] =
-    &[commands::CASES, messages::CASES, wire::CASES, metrics::CASES, registry::CASES, storage::CASES];
+    &[commands::CASES, messages::CASES, wire::CASES, metrics::CASES, registry::CASES, opening::CASES, storage::CASES];

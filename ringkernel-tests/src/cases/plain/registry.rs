@@ -1,11 +1,12 @@
 //! The choice of a backend, with doubles in place of devices.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, OnceLock, Weak};
 
 use gpubridge_abstractions::{
     Backend, Device, DeviceIndex, DeviceInfo, DeviceKind, DeviceStatus, Error, ErrorKind, NullBackend,
 };
-use gpubridge_runtime::{BACKEND_VARIABLE, BackendRegistry};
+use gpubridge_runtime::{BACKEND_VARIABLE, BackendRegistry, DEVICE_VARIABLE};
 
 use crate::Case;
 
@@ -19,8 +20,11 @@ pub const CASES: &[Case] = crate::cases::table!("registry":
     a_choice_comes_before_the_environment_and_that_before_the_order => "BackendRegistry::select/choice-first",
     an_unknown_name_lists_the_known_ones => "BackendRegistry::select/unknown-name",
     a_chosen_backend_that_does_not_work_is_never_replaced => "BackendRegistry::select/never-replaced",
-    the_device_index_is_honoured => "BackendRegistry::select/device-index",
-    a_device_that_cannot_be_opened_is_passed_over_only_without_an_index => "BackendRegistry::select/unavailable",
+    a_device_comes_of_the_caller_before_the_environment => "BackendRegistry::select/device-first",
+    a_number_is_the_index_of_a_device => "BackendRegistry::select/device-index",
+    a_device_has_a_name_and_an_id => "BackendRegistry::select/device-name",
+    a_device_is_looked_for_in_one_backend => "BackendRegistry::select/device-or-none",
+    a_device_that_cannot_be_opened_is_passed_over_only_unless_chosen => "BackendRegistry::select/unavailable",
     all_devices_are_listed_with_each_backends_error => "BackendRegistry::devices/all",
     a_name_is_registered_once_and_can_be_typed => "BackendRegistry::register/names",
     a_backend_may_ask_the_registry_that_asks_it => "BackendRegistry::devices/no-lock",
@@ -62,16 +66,25 @@ fn failing(name: &'static str, why: &'static str) -> Double {
     Double { name, devices: Err(why) }
 }
 
-/// A registry of these backends in an environment where `variable` is the backend variable's value.
-fn registry_in(variable: Option<&'static str>, doubles: impl IntoIterator<Item = Double>) -> BackendRegistry {
-    let mut registry = BackendRegistry::new()
-        .with_environment(move |name| variable.filter(|_| name == BACKEND_VARIABLE).map(str::to_owned));
+/// A registry of these backends in an environment of these variables.
+fn registry_with(
+    variables: &[(&'static str, &'static str)],
+    doubles: impl IntoIterator<Item = Double>,
+) -> BackendRegistry {
+    let variables = BTreeMap::from_iter(variables.iter().copied());
+    let mut registry =
+        BackendRegistry::new().with_environment(move |name| variables.get(name).map(|value| (*value).to_owned()));
     doubles.into_iter().for_each(|double| registry.register(Arc::new(double)).expect("works"));
     registry
 }
 
+/// The same where the backend variable has this value.
+fn registry_in(backend: &'static str, doubles: impl IntoIterator<Item = Double>) -> BackendRegistry {
+    registry_with(&[(BACKEND_VARIABLE, backend)], doubles)
+}
+
 fn registry(doubles: impl IntoIterator<Item = Double>) -> BackendRegistry {
-    registry_in(None, doubles)
+    registry_with(&[], doubles)
 }
 
 fn all_three() -> [Double; 3] {
@@ -138,7 +151,7 @@ pub fn nothing_that_works_is_an_error_that_says_why() {
 
 /// All ways to choose, and not to choose.
 pub fn a_choice_comes_before_the_environment_and_that_before_the_order() {
-    let registry = registry_in(Some("vulkan"), all_three());
+    let registry = registry_in("vulkan", all_three());
     let by_caller = registry.select(Some("cpu"), None).expect("works");
     assert_eq!(by_caller.reason, "backend cpu, device 0 (cpu unit, CPU): the caller's choice");
     for no_choice in [None, Some("auto"), Some("")] {
@@ -146,7 +159,7 @@ pub fn a_choice_comes_before_the_environment_and_that_before_the_order() {
         assert_eq!(by_environment.reason, "backend vulkan, device 0 (vulkan unit, GPU): GPUBRIDGE_BACKEND=vulkan");
     }
     for no_choice in ["auto", "", " AUTO "] {
-        let selection = registry_in(Some(no_choice), all_three()).select(None, None).expect("works");
+        let selection = registry_in(no_choice, all_three()).select(None, None).expect("works");
         assert_eq!(selection.backend.name(), "cuda");
     }
     assert_eq!(registry.select(Some("CUDA"), None).expect("works").backend.name(), "cuda");
@@ -156,7 +169,7 @@ pub fn a_choice_comes_before_the_environment_and_that_before_the_order() {
 pub fn an_unknown_name_lists_the_known_ones() {
     for error in [
         registry(all_three()).select(Some("metal"), None).expect_err("is refused"),
-        registry_in(Some("metal"), all_three()).select(None, None).expect_err("is refused"),
+        registry_in("metal", all_three()).select(None, None).expect_err("is refused"),
     ] {
         assert_eq!(error.kind(), ErrorKind::NotFound);
         assert!(error.message().contains("`metal`"), "{error}");
@@ -169,7 +182,7 @@ pub fn a_chosen_backend_that_does_not_work_is_never_replaced() {
     let doubles = || [failing("cuda", "no driver"), with_devices("vulkan", 0), with_devices("cpu", 1)];
     for error in [
         registry(doubles()).select(Some("cuda"), None).expect_err("is refused"),
-        registry_in(Some("cuda"), doubles()).select(None, None).expect_err("is refused"),
+        registry_in("cuda", doubles()).select(None, None).expect_err("is refused"),
     ] {
         assert_eq!(error.kind(), ErrorKind::Io);
         assert!(error.message().contains("no driver"), "{error}");
@@ -180,20 +193,107 @@ pub fn a_chosen_backend_that_does_not_work_is_never_replaced() {
     assert!(empty.message().contains("it has no device"), "{empty}");
 }
 
-/// An index that is there and one that is not, with a choice and without.
-pub fn the_device_index_is_honoured() {
-    let registry = registry(all_three());
+/// A backend with devices of these names.
+fn with_names(name: &'static str, names: &[&str]) -> Double {
+    let named = |(index, own): (u32, &&str)| DeviceInfo {
+        name: (*own).to_owned(),
+        ..device(name, index, DeviceStatus::Available)
+    };
+    Double { name, devices: Ok((0..).zip(names).map(named).collect()) }
+}
+
+/// By the caller, by the environment, by both, and by neither.
+pub fn a_device_comes_of_the_caller_before_the_environment() {
+    let registry = registry_with(&[(DEVICE_VARIABLE, "1")], [with_devices("cuda", 3), with_devices("cpu", 1)]);
+    let by_caller = registry.select(None, Some("2")).expect("works");
+    assert!(by_caller.reason.starts_with("backend cuda, device 2 (cuda unit, GPU, the caller's choice): "));
+    for no_choice in [None, Some("auto"), Some(" ")] {
+        let by_environment = registry.select(Some("cuda"), no_choice).expect("works");
+        let reason = "backend cuda, device 1 (cuda unit, GPU, GPUBRIDGE_DEVICE=1): the caller's choice";
+        assert_eq!(by_environment.reason, reason);
+    }
+    // Not dropped in silence where the backend was chosen otherwise.
+    let error = registry.select(Some("cpu"), None).expect_err("is refused");
+    assert!(error.message().contains("there is no device `1` (GPUBRIDGE_DEVICE=1)"), "{error}");
+    let neither = registry_with(&[(DEVICE_VARIABLE, "auto")], [with_devices("cuda", 3)]);
+    assert_eq!(neither.select(None, None).expect("works").info.id, "cuda:0");
+}
+
+/// An index that is there and one that is not, with a choice and without; one that is a part of a name.
+pub fn a_number_is_the_index_of_a_device() {
+    let registry = registry([with_names("cuda", &["Model 20", "Model 21"]), with_devices("cpu", 1)]);
     for choice in [None, Some("cuda")] {
-        assert_eq!(registry.select(choice, Some(DeviceIndex(1))).expect("works").info.id, "cuda:1");
-        let error = registry.select(choice, Some(DeviceIndex(2))).expect_err("is refused");
-        assert_eq!(error.kind(), ErrorKind::NotFound);
-        let listed = "there is no device 2; there are: 0 (cuda unit, Available), 1 (cuda unit, Available)";
-        assert!(error.message().ends_with(listed), "{error}");
+        assert_eq!(registry.select(choice, Some("1")).expect("works").info.id, "cuda:1");
+        for number in ["2", "20"] {
+            let error = registry.select(choice, Some(number)).expect_err("is refused");
+            assert_eq!(error.kind(), ErrorKind::NotFound);
+            let listed = "(the caller's choice); there are: 0 (Model 20, Available), 1 (Model 21, Available)";
+            assert!(error.message().ends_with(&format!("there is no device `{number}` {listed}")), "{error}");
+        }
     }
 }
 
+/// Whole names, parts of names and ids, in capitals and not; names of two devices and of none.
+pub fn a_device_has_a_name_and_an_id() {
+    let names = ["Alpha X100", "Alpha X100 Pro", "Beta B7", "Gamma", "Gamma"];
+    let registry = registry([with_names("vulkan", &names)]);
+    let of = |text| registry.select(Some("vulkan"), Some(text));
+    for (text, index) in [
+        ("alpha x100", 0),
+        (" ALPHA X100 PRO ", 1),
+        ("pro", 1),
+        ("BETA", 2),
+        ("b7", 2),
+        ("Vulkan:3", 3),
+        ("vulkan:4", 4),
+    ] {
+        assert_eq!(of(text).expect(text).info.index, DeviceIndex(index), "{text}");
+    }
+    for (text, listed) in [
+        ("x100", "0 (Alpha X100, Available), 1 (Alpha X100 Pro, Available)"),
+        ("gamma", "3 (Gamma, Available), 4 (Gamma, Available)"),
+    ] {
+        let error = of(text).expect_err("is refused");
+        assert_eq!(error.kind(), ErrorKind::InvalidArgument);
+        assert!(error.message().contains(&format!("`{text}`")) && error.message().contains(listed), "{error}");
+        assert!(!error.message().contains("Beta"), "{error}");
+    }
+    // A part of an id is no name.
+    for text in ["delta", "vulkan:"] {
+        let error = of(text).expect_err("is refused");
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        assert!(error.message().contains(&format!("`{text}`")), "{error}");
+        assert!(names.iter().all(|name| error.message().contains(name)), "{error}");
+    }
+}
+
+/// A device of a backend that comes later; a processor beside a graphics processor, and alone.
+pub fn a_device_is_looked_for_in_one_backend() {
+    let processor = |index| DeviceInfo {
+        name: "pipe".to_owned(),
+        kind: DeviceKind::Cpu,
+        ..device("vulkan", index, DeviceStatus::Available)
+    };
+    let refused = |registry: BackendRegistry, text| {
+        let error = registry.select(None, Some(text)).expect_err("is refused");
+        assert_eq!(error.kind(), ErrorKind::NotFound);
+        error.message().to_owned()
+    };
+    let both = [with_devices("cuda", 1), with_names("vulkan", &["Arc"])];
+    let message = refused(registry(both), "arc");
+    assert!(message.contains("backend `cuda` is the first that works, as none was chosen"), "{message}");
+    let beside =
+        || Double { name: "vulkan", devices: Ok(vec![device("vulkan", 0, DeviceStatus::Available), processor(1)]) };
+    let chosen = registry([beside(), with_devices("cpu", 1)]).select(None, Some("pipe")).expect("works");
+    assert_eq!(chosen.info.id, "vulkan:1");
+    let alone = Double { name: "vulkan", devices: Ok(vec![processor(0)]) };
+    let message = refused(registry([alone, with_devices("cpu", 1)]), "pipe");
+    assert!(message.contains("backend `cpu` is the first that works, as none was chosen"), "{message}");
+    assert!(message.contains("vulkan: pipe is a processor"), "{message}");
+}
+
 /// Two devices, the first of them in use.
-pub fn a_device_that_cannot_be_opened_is_passed_over_only_without_an_index() {
+pub fn a_device_that_cannot_be_opened_is_passed_over_only_unless_chosen() {
     let devices = || {
         let statuses = [DeviceStatus::Unavailable, DeviceStatus::Available];
         let both = (0..).zip(statuses).map(|(index, status)| device("cuda", index, status)).collect();
@@ -201,10 +301,11 @@ pub fn a_device_that_cannot_be_opened_is_passed_over_only_without_an_index() {
     };
     let registry = registry([devices()]);
     assert_eq!(registry.select(None, None).expect("works").info.id, "cuda:1");
-    for choice in [None, Some("cuda")] {
-        let error = registry.select(choice, Some(DeviceIndex(0))).expect_err("is refused");
+    for (choice, device) in [(None, "0"), (Some("cuda"), "0"), (Some("cuda"), "cuda:0")] {
+        let error = registry.select(choice, Some(device)).expect_err("is refused");
         assert_eq!(error.kind(), ErrorKind::Unsupported);
-        assert!(error.message().contains("device 0 (cuda unit, Unavailable) cannot be opened"), "{error}");
+        let told = "device 0 (cuda unit, Unavailable) (the caller's choice) cannot be opened";
+        assert!(error.message().contains(told), "{error}");
     }
 }
 

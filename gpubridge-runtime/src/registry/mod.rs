@@ -1,12 +1,19 @@
-//! The backends of a program, and the choice among them.
+//! The backends of a program, and the choice among them and their devices.
+
+mod in_use;
+mod pick;
 
 use std::fmt;
 use std::sync::Arc;
 
-use gpubridge_abstractions::{Backend, Device, DeviceIndex, DeviceInfo, DeviceKind, DeviceStatus, Error, ErrorKind};
+use gpubridge_abstractions::{Backend, Device, DeviceInfo, DeviceKind, Error, ErrorKind};
+
+use self::pick::{Refusal, Wanted, pick};
 
 /// The environment variable that names a backend where the caller named none.
 pub const BACKEND_VARIABLE: &str = "GPUBRIDGE_BACKEND";
+/// The environment variable that names a device of the backend where the caller named none.
+pub const DEVICE_VARIABLE: &str = "GPUBRIDGE_DEVICE";
 /// The name that means no choice.
 pub const AUTO: &str = "auto";
 
@@ -50,12 +57,33 @@ pub struct Selection {
 }
 
 impl Selection {
-    /// Opens the device that was selected.
+    /// Opens the device that was selected, unless another backend has it open.
+    ///
+    /// A GPU runs the work of two APIs by turns: a kernel that never ends, as CUDA's ring is, would hold up the other's
+    /// batches, and be interrupted for them. So the process keeps, by its UUID ([`DeviceInfo::uuid`]), by which backend each
+    /// device was opened through a registry, as long as the `Arc` that was given for it lives. What was opened by
+    /// [`Backend::open`] itself, or by another process, is not seen.
+    ///
+    /// # Behavior
+    /// - **one-backend**: A device that another backend has open, through whichever registry, is refused; the message names
+    ///   both.
+    /// - **again**: A backend may open a device again that it has open. Once one has dropped it, or failed to open it, any may.
+    ///
+    /// # Errors
+    /// `InvalidState` when another backend has the device open; those of [`Backend::open`].
+    pub fn open(&self) -> Result<Arc<dyn Device>, Error> {
+        in_use::open(&*self.backend, &self.info, false)
+    }
+
+    /// Opens the device that was selected, also where another backend has it open: both then wait for each other's work.
+    ///
+    /// # Behavior
+    /// - **forced**: That another backend has the device open does not refuse it; it counts as open by both.
     ///
     /// # Errors
     /// Those of [`Backend::open`].
-    pub fn open(&self) -> Result<Arc<dyn Device>, Error> {
-        self.backend.open(self.info.index)
+    pub fn open_shared(&self) -> Result<Arc<dyn Device>, Error> {
+        in_use::open(&*self.backend, &self.info, true)
     }
 }
 
@@ -158,29 +186,43 @@ impl BackendRegistry {
     /// - **others-last**: ...then the others in the order of their registration.
     /// - **reason**: Backends that fail or have no device that can be opened are passed over, and the reason says so.
     /// - **none-works**: When none is left the error says why each was passed over.
-    /// - **device-index**: `device` is the index within the backend that is chosen. One that it does not have is an error,
-    ///   not a reason to go on to the next backend.
-    /// - **unavailable**: Without an index the first device that can be opened is taken; with one, that or none.
+    /// - **device-first**: `device` decides which of the backend's devices; without one (or with `auto`) the environment
+    ///   variable [`DEVICE_VARIABLE`] does.
+    /// - **device-index**: A number is the index within the backend.
+    /// - **device-name**: All else is the device's id, its name, or a part of the name, in capitals or not. Its whole name
+    ///   comes before a part of another's; what several devices have is refused with those.
+    /// - **device-or-none**: Which backend it is, is settled without the device: one that it does not have is an error with
+    ///   those it has, not a reason to go on to the next backend.
+    /// - **unavailable**: Without a device the first that can be opened is taken; with one, that or none.
     ///
     /// # Errors
-    /// `NotFound` for an unknown backend or device, naming those there are, and when no backend works; the backend's
-    /// own kind when a chosen one fails; `Unsupported` when a chosen one has no device, or none that can be opened.
-    pub fn select(&self, choice: Option<&str>, device: Option<DeviceIndex>) -> Result<Selection, Error> {
-        let wish = |text: &str| Some(text.trim().to_ascii_lowercase()).filter(|name| !name.is_empty() && name != AUTO);
-        if let Some(name) = choice.and_then(wish) {
-            return self.select_chosen(&name, "the caller's choice", device);
+    /// `NotFound` for an unknown backend or device, naming those there are, and when no backend works; `InvalidArgument` for
+    /// a device's name that several have; the backend's own kind when a chosen one fails; `Unsupported` when a chosen one
+    /// has no device, or none that can be opened.
+    pub fn select(&self, choice: Option<&str>, device: Option<&str>) -> Result<Selection, Error> {
+        let device = self.wanted(device, DEVICE_VARIABLE);
+        match self.wanted(choice, BACKEND_VARIABLE) {
+            Some(backend) => self.select_chosen(&backend, device.as_ref()),
+            None => self.select_preferred(device.as_ref()),
         }
-        if let Some(name) = (self.environment)(BACKEND_VARIABLE).as_deref().and_then(wish) {
-            return self.select_chosen(&name, &format!("{BACKEND_VARIABLE}={name}"), device);
-        }
-        self.select_preferred(device)
     }
 
     fn find(&self, name: &str) -> Option<&Arc<dyn Backend>> {
         self.backends.iter().find(|backend| backend.name() == name)
     }
 
-    fn select_chosen(&self, name: &str, by: &str, device: Option<DeviceIndex>) -> Result<Selection, Error> {
+    /// The caller's choice, or else that of an environment variable.
+    fn wanted(&self, choice: Option<&str>, variable: &str) -> Option<Wanted> {
+        let wish = |text: &str| Some(text.trim().to_lowercase()).filter(|text| !text.is_empty() && text != AUTO);
+        if let Some(text) = choice.and_then(wish) {
+            return Some(Wanted { text, by: "the caller's choice".to_owned() });
+        }
+        let text = (self.environment)(variable).as_deref().and_then(wish)?;
+        let by = format!("{variable}={text}");
+        Some(Wanted { text, by })
+    }
+
+    fn select_chosen(&self, Wanted { text: name, by }: &Wanted, device: Option<&Wanted>) -> Result<Selection, Error> {
         let Some(backend) = self.find(name) else {
             let why = format!("there is no backend `{name}` ({by}); there are: {}, {AUTO}", self.names().join(", "));
             return Err(Error::new(ErrorKind::NotFound, SELECT, why));
@@ -190,34 +232,38 @@ impl BackendRegistry {
             let context = format!("backend `{name}` ({by}) cannot be used");
             refusal.into_error(&context)
         })?;
-        let reason = format!("{}: {by}", describe(name, &info));
+        let reason = format!("{}: {by}", describe(name, &info, device));
         Ok(Selection { backend: Arc::clone(backend), info, reason })
     }
 
-    fn select_preferred(&self, device: Option<DeviceIndex>) -> Result<Selection, Error> {
+    fn select_preferred(&self, device: Option<&Wanted>) -> Result<Selection, Error> {
         let missing = PREFERENCE.into_iter().filter(|name| self.find(name).is_none());
         let mut passed_over: Vec<_> = missing.map(|name| format!("{name} is not part of this program")).collect();
         for name in self.names() {
             let Some(backend) = self.find(name) else { continue };
-            // Whether this is the backend is settled without the index; whether it has that device comes after.
+            // Whether this is the backend is settled without the device that is wanted; whether it has that comes after.
             let tried = backend.devices().map_err(Refusal::from);
-            let devices = match tried.and_then(|devices| pick(&devices, None).map(|_| devices)) {
-                Ok(devices) => devices,
+            let (devices, first) = match tried.and_then(|devices| pick(&devices, None).map(|first| (devices, first))) {
+                Ok(found) => found,
                 Err(refusal) => {
                     passed_over.push(format!("{name}: {}", refusal.why));
                     continue;
                 }
             };
-            let info = pick(&devices, device)
-                .map_err(|refusal| refusal.into_error(&format!("backend `{name}` is the first that works")))?;
-            if info.kind == DeviceKind::Cpu && PREFERENCE.contains(&name) && name != CPU {
-                passed_over.push(format!("{name}: {} is a processor, for which there is `{CPU}`", info.name));
+            if first.kind == DeviceKind::Cpu && PREFERENCE.contains(&name) && name != CPU {
+                passed_over.push(format!("{name}: {} is a processor, for which there is `{CPU}`", first.name));
                 continue;
             }
-            let mut reason = format!("{}: the first backend in order that works", describe(name, &info));
-            if !passed_over.is_empty() {
-                reason = format!("{reason}; passed over: {}", passed_over.join("; "));
-            }
+            let passed_over = match passed_over.join("; ") {
+                none if none.is_empty() => none,
+                some => format!("; passed over: {some}"),
+            };
+            let info = pick(&devices, device).map_err(|refusal| {
+                let context = format!("backend `{name}` is the first that works, as none was chosen{passed_over}");
+                refusal.into_error(&context)
+            })?;
+            let what = describe(name, &info, device);
+            let reason = format!("{what}: the first backend in order that works{passed_over}");
             return Ok(Selection { backend: Arc::clone(backend), info, reason });
         }
         let why = format!("no backend works here: {}", passed_over.join("; "));
@@ -225,54 +271,8 @@ impl BackendRegistry {
     }
 }
 
-/// Why a backend is not used.
-struct Refusal {
-    kind: ErrorKind,
-    why: String,
-    source: Option<Error>,
-}
-
-impl From<Error> for Refusal {
-    fn from(error: Error) -> Self {
-        Self { kind: error.kind(), why: error.to_string(), source: Some(error) }
-    }
-}
-
-impl Refusal {
-    fn of<T>(kind: ErrorKind, why: String) -> Result<T, Self> {
-        Err(Self { kind, why, source: None })
-    }
-
-    fn into_error(self, context: &str) -> Error {
-        let error = Error::new(self.kind, SELECT, format!("{context}: {}", self.why));
-        match self.source {
-            Some(source) => error.with_source(source),
-            None => error,
-        }
-    }
-}
-
-/// The device with this index, or else the first that can be opened.
-fn pick(devices: &[DeviceInfo], index: Option<DeviceIndex>) -> Result<DeviceInfo, Refusal> {
-    let text = |info: &DeviceInfo| format!("{} ({}, {:?})", info.index, info.name, info.status);
-    let listed = devices.iter().map(text).collect::<Vec<_>>().join(", ");
-    let can_open = |info: &&DeviceInfo| info.status == DeviceStatus::Available;
-    if devices.is_empty() {
-        return Refusal::of(ErrorKind::Unsupported, "it has no device".to_owned());
-    }
-    let Some(index) = index else {
-        return match devices.iter().find(can_open) {
-            Some(info) => Ok(info.clone()),
-            None => Refusal::of(ErrorKind::Unsupported, format!("none of its devices can be opened: {listed}")),
-        };
-    };
-    match devices.iter().find(|info| info.index == index) {
-        Some(info) if can_open(&info) => Ok(info.clone()),
-        Some(info) => Refusal::of(ErrorKind::Unsupported, format!("device {} cannot be opened", text(info))),
-        None => Refusal::of(ErrorKind::NotFound, format!("there is no device {index}; there are: {listed}")),
-    }
-}
-
-fn describe(name: &str, info: &DeviceInfo) -> String {
-    format!("backend {name}, device {} ({}, {})", info.index, info.name, info.kind)
+/// What was chosen, and who wanted that device if anybody did.
+fn describe(backend: &str, info: &DeviceInfo, device: Option<&Wanted>) -> String {
+    let by = device.map_or_else(String::new, |wanted| format!(", {}", wanted.by));
+    format!("backend {backend}, device {} ({}, {}{by})", info.index, info.name, info.kind)
 }
