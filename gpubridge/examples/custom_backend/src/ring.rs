@@ -80,8 +80,7 @@ impl CustomRing {
         let kernels = KernelCopy::new(Arc::clone(kernels));
         let server = Server { lanes: served, kernels, completions, events, phase: Phase::Inactive };
         // Whoever waits for the end is told, by a sender that is dropped, when all else of the thread is gone.
-        let run = move || drop(server.run(&inbox));
-        let started = Builder::new().name("custom-ring".to_owned()).spawn(run);
+        let started = Builder::new().name("custom-ring".to_owned()).spawn(move || drop(server.run(&inbox)));
         started.map_err(|error| refuse(ErrorKind::Io, "no thread could be started".to_owned()).with_source(error))?;
         Ok(ring)
     }
