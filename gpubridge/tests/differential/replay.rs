@@ -60,7 +60,7 @@ pub struct Counts {
 
 /// Runs the commands on `device`.
 pub fn replay(device: Arc<dyn Device>, commands: &[Command]) -> Record {
-    let ring = RingConfig { lanes: 2, slots: 128, staging_bytes: 4096, allocations: 1024 };
+    let ring = RingConfig { lanes: 2, slots: 128, staging_bytes: 64 << 10, allocations: 1024 };
     let config = ResidentMemoryConfig { ring, call_deadline: DEADLINE, ..ResidentMemoryConfig::default() };
     let mut landings: Vec<Vec<u8>> = commands.iter().map(landing).collect();
     let memory = ResidentMemory::open(device, config).expect("the memory opens");
