@@ -16,6 +16,8 @@ mod keys;
 mod output;
 #[path = "../../src/program/pipeline.rs"]
 pub mod pipeline;
+#[path = "../../src/program/place.rs"]
+mod place;
 #[path = "../../src/program/process.rs"]
 mod process;
 #[path = "../../src/program/reference.rs"]

@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 use clap::builder::PossibleValuesParser;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use gpubridge::figures::Area;
-use gpubridge::runtime::AUTO;
 
 use super::error::Error;
+use super::place::Place;
 use super::stress;
 
 /// Actors whose state lives in GPU memory. Without a command: the demonstration, the flights of
@@ -47,24 +47,6 @@ pub struct ConformanceArgs {
     /// How to report: a line per case, a table of capabilities, or JSON
     #[arg(long, value_enum, default_value_t = Format::Text)]
     pub format: Format,
-}
-
-/// Where to run.
-#[derive(Clone, Debug, Args)]
-pub struct Place {
-    /// Backend to run on, by name, or `auto`
-    #[arg(long, value_name = "NAME", default_value = AUTO)]
-    pub backend: String,
-    /// Device of the backend, by index, name, part of the name, or id, as `gpubridge devices` lists them; or `auto`
-    #[arg(long, value_name = "DEVICE", default_value = AUTO)]
-    pub device: String,
-}
-
-impl Default for Place {
-    /// The first backend in order that works, and its first device.
-    fn default() -> Self {
-        Self { backend: AUTO.into(), device: AUTO.into() }
-    }
 }
 
 /// How a run of the conformance suite is reported.

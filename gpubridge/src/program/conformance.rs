@@ -8,9 +8,10 @@ use gpubridge::runtime::{AUTO, BackendRegistry};
 use gpubridge::{Backend, DeviceIndex, DeviceKind, NullBackend};
 use ringkernel_tests::{Case, REQUIRE_VARIABLE, Report, Suite, capability_table};
 
-use super::cli::{ConformanceArgs, Format, Place};
+use super::cli::{ConformanceArgs, Format};
 use super::engine;
 use super::error::{EngineError, Error};
+use super::place::Place;
 use super::report;
 
 /// Runs the suite on each backend in turn and reports. Fails if any case does.

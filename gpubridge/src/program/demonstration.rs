@@ -1,7 +1,7 @@
 //! No arguments: the flights of 2013, one actor per aircraft, every score checked.
 
-use super::cli::Place;
 use super::error::Error;
+use super::place::Place;
 use super::source::Input;
 use super::stream::{self, Plan};
 

@@ -7,8 +7,8 @@ use gpubridge::runtime::Selection;
 use serde::Serialize;
 
 use super::actors::Actors;
-use super::cli::Place;
 use super::error::EngineError;
+use super::place::Place;
 
 /// Computes scores, one actor per key, with many rows in flight.
 ///

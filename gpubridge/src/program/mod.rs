@@ -22,6 +22,7 @@ mod interrupt;
 mod keys;
 mod output;
 mod pipeline;
+mod place;
 mod process;
 mod progress;
 mod reference;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use super::cli::{Place, StreamArgs};
+use super::cli::StreamArgs;
 use super::compare::{self, Ratios};
 use super::csv::Rows;
 use super::engine::{self, Identity, Scorer};
@@ -11,6 +11,7 @@ use super::error::{EngineError, Error};
 use super::interrupt;
 use super::output::{ScoreFile, is_standard_output};
 use super::pipeline::{Event, Finished, Pipeline, Uses};
+use super::place::Place;
 use super::progress::Progress;
 use super::reference::Reference;
 use super::report;

@@ -299,7 +299,7 @@ mod tests {
     use super::super::engine;
     use super::super::stage::Stage;
     use super::*;
-    use crate::program::cli::Place;
+    use crate::program::place::Place;
 
     fn driven(operations: u64, falsify: bool) -> Seen {
         let stage = Stage::open(&engine::select(&Place::default()).expect("there is a backend")).unwrap();

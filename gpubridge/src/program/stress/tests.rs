@@ -4,7 +4,7 @@ use gpubridge::kernels::id::SUM;
 use gpubridge::{KernelSpec, Parameters};
 
 use super::super::actors;
-use super::super::cli::Place;
+use super::super::place::Place;
 use super::account::settle;
 use super::counts::Kind;
 use super::*;
